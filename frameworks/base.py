@@ -1,0 +1,258 @@
+"""What all adapters share: the save path, finding and opening models, and the adapters' common interface.
+
+Saving is the same everywhere: describe the model, write its artifacts into a draft, load the draft again and
+run it on the sample where there is one, publish. What differs is in a ``Plan``. Loading always checks the
+digests first and says when a library's version is not the one that saved the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Protocol, TypedDict, TypeVar, Unpack
+
+from frameworks import pickling, sample
+from frameworks.arrays import Array, Arrays, as_array
+from frameworks.calling import Opened
+from frameworks.errors import FrameworkError, InvalidModel, MissingFramework, WrongModule
+from store import Context, Model, ModelInfo, ModelStore, Signature, StoreError, Tag
+from store.model import CUSTOM_OBJECTS
+from store.signature import parse_signatures
+
+DISTRIBUTION: Final = "runtime-serving"
+
+Method = Callable[[Arrays], Arrays]
+
+_logger = logging.getLogger(__name__)
+_Native = TypeVar("_Native")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Where and how an instance executes.
+
+    Args:
+        device: ``cpu`` (default), ``cuda`` or ``cuda:N``.
+        threads: CPU threads of one execution, from 1 (default) up. More than the cores of the instance only
+            costs; several instances of one thread serve small models better than one of several.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise FrameworkError(f"threads must be at least 1, not {self.threads}", field="threads")
+
+
+class SaveArguments(TypedDict, total=False):
+    """Keyword arguments of every ``save_model``; each may be left out.
+
+    ``signatures``: method name to ``Signature`` or its mapping form. ``labels``: texts to find the model by.
+    ``metadata``: plain values to remember. ``custom_objects``: Python objects to keep beside the model.
+    ``options``: how to serve it. ``sample``: an input (array, tuple by position, or mapping by name) on which
+    the model is run once: infers tensor specs, measures batch invariance, serves for warm-up.
+    ``external_modules``: modules whose code is stored with the pickles, since workers cannot import them.
+    ``store``: where to save; default the store of ``$RUNTIME_HOME``.
+    """
+
+    signatures: Mapping[str, Signature | Mapping[str, object]] | None
+    labels: Mapping[str, str] | None
+    metadata: Mapping[str, object] | None
+    custom_objects: Mapping[str, object] | None
+    options: Mapping[str, object] | None
+    sample: object
+    external_modules: Sequence[ModuleType]
+    store: ModelStore | None
+
+
+class Adapter(Protocol):
+    """What each adapter module offers."""
+
+    def save_model(self, name: str, model: Any, /, **arguments: Unpack[SaveArguments]) -> Model:
+        """Save a model under a new version and return it.
+
+        Args:
+            name: model name, or ``name:version`` to choose the version.
+            model: the framework's own object.
+            arguments: see ``SaveArguments``.
+
+        Raises:
+            InvalidModel: the model cannot be saved.
+            SampleFailed: it does not do on the sample what its signature says.
+            StoreError: a name, signature or record is wrong, or the version exists.
+        """
+
+    def load_model(
+        self, tag: str | Tag | Model, /, *, store: ModelStore | None = None, device: str = "cpu"
+    ) -> Any:
+        """Return the framework's own object, ready for inference on the device."""
+
+    def get(self, tag: str | Tag, /, *, store: ModelStore | None = None) -> Model:
+        """Return the reference, provided that this adapter saved the model."""
+
+    def open_methods(self, model: Model, options: LoadOptions, /) -> Mapping[str, Method]:
+        """Load the model and return one callable per method of its signatures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one adapter adds to the common save path.
+
+    Args:
+        module: the adapter's name.
+        versions: distribution name to version, of the libraries that matter for loading.
+        pickled: loading the artifacts runs code from them.
+        signatures: contract of each method, with specs where they are known already.
+        write: writes the artifacts below a folder.
+        open: loads them from there again, for the sample.
+        convert: one sample value to an array.
+    """
+
+    module: str
+    versions: Mapping[str, str]
+    pickled: bool
+    signatures: Mapping[str, Signature]
+    write: Callable[[Path], None]
+    open: Callable[[Path, Mapping[str, Signature]], Mapping[str, Opened]]
+    convert: Callable[[object], Array] = as_array
+
+
+def given_signatures(arguments: SaveArguments) -> dict[str, Signature] | None:
+    """Return the caller's signatures, read and checked; None when the adapter is to use its default.
+
+    Raises:
+        InvalidSignature: one of them is wrong.
+        FrameworkError: an argument is unknown; looked up first, so that no typing error costs a long save.
+    """
+    known = SaveArguments.__annotations__
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise FrameworkError(f"save_model has no argument {name!r}; {hint}", field=name)
+    signatures = arguments.get("signatures")
+    return None if signatures is None else parse_signatures(signatures)
+
+
+def save(name: str, plan: Plan, arguments: SaveArguments) -> Model:
+    """Save a model as planned: write, try on the sample, publish.
+
+    Raises:
+        InvalidModel: the artifacts cannot be written.
+        SampleFailed: see ``frameworks.sample``.
+        StoreError: a name or record is wrong, or the version exists.
+    """
+    tag = Tag.parse(name)
+    if tag.is_latest:
+        tag = Tag(tag.name, Tag.new_version())
+    custom_objects = dict(arguments.get("custom_objects") or {})
+    modules = arguments.get("external_modules") or ()
+    store = arguments.get("store") or ModelStore.default()
+    with store.create(_describe(tag, plan, arguments, bool(custom_objects))) as draft:
+        try:
+            plan.write(draft.path)
+            if custom_objects:
+                pickling.dump(custom_objects, draft.path / CUSTOM_OBJECTS, modules)
+        except (FrameworkError, StoreError):
+            raise
+        except Exception as error:
+            raise InvalidModel(f"model {tag.name!r} cannot be saved: {error!r}", field="model") from error
+        if arguments.get("sample") is not None:
+            draft.info = _try(plan, draft.path, draft.info, arguments["sample"])
+    return draft.model
+
+
+def find(tag: str | Tag | Model, module: str, store: ModelStore | None = None) -> Model:
+    """Return the model, provided that the adapter ``module`` saved it.
+
+    Raises:
+        WrongModule: another adapter did; it is named.
+        StoreError: there is no such model.
+    """
+    model = tag if isinstance(tag, Model) else (store or ModelStore.default()).get(tag)
+    if model.info.module != module:
+        raise WrongModule(f"{model!r} was saved by {model.info.module!r}, not by {module!r}", field="module")
+    return model
+
+
+def load(
+    model: Model, module: str, versions: Mapping[str, str], loader: Callable[[Path], _Native]
+) -> _Native:
+    """Check a model's files and hand its folder to the adapter's loader.
+
+    Raises:
+        WrongModule: another adapter saved it.
+        CorruptArtifact, ModelMissing: the files differ from their digests, or are gone.
+        InvalidModel: the loader failed; its error is the cause.
+    """
+    find(model, module)
+    _compare_versions(model, versions)
+    model.verify()
+    try:
+        with model.present():
+            return loader(model.path)
+    except (FrameworkError, StoreError):
+        raise
+    except Exception as error:
+        raise InvalidModel(f"{model!r} cannot be loaded: {error!r}", field="model") from error
+
+
+def missing(library: str, extra: str) -> MissingFramework:
+    """Return the error for a library that is not installed."""
+    return MissingFramework(
+        f"{library} is not installed; run: pip install '{DISTRIBUTION}[{extra}]'", field=extra
+    )
+
+
+def _describe(tag: Tag, plan: Plan, arguments: SaveArguments, has_objects: bool) -> ModelInfo:
+    try:
+        version = metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        version = ""  # used from a source tree
+    return ModelInfo(
+        name=tag.name,
+        version=tag.version,
+        module=plan.module,
+        signatures=plan.signatures,
+        labels=arguments.get("labels") or {},
+        metadata=arguments.get("metadata") or {},  # type: ignore[arg-type]  # checked by ModelInfo
+        options=arguments.get("options") or {},  # type: ignore[arg-type]
+        context=Context(
+            framework_name=plan.module,
+            framework_versions=plan.versions,
+            runtime_version=version,
+            python_version=platform.python_version(),
+        ),
+        pickled=plan.pickled or has_objects,
+    )
+
+
+def _try(plan: Plan, path: Path, info: ModelInfo, given: object) -> ModelInfo:
+    """Load the draft as a worker would and run it on the sample."""
+    arrays = sample.read(given, plan.convert)
+    result = sample.examine(plan.open(path, info.signatures), info.signatures, arrays)
+    sample.write(result.arrays, path)
+    return replace(info, signatures=result.signatures, checks={"batch_invariance": result.invariance})
+
+
+def _compare_versions(model: Model, versions: Mapping[str, str]) -> None:
+    saved, here = dict(model.info.context.framework_versions), dict(versions)
+    if model.info.pickled:  # pickles of one Python minor version may not load in another
+        saved["python"] = ".".join(model.info.context.python_version.split(".")[:2])
+        here["python"] = ".".join(platform.python_version_tuple()[:2])
+    for library, version in saved.items():
+        if library in here and here[library] != version:
+            _logger.warning(
+                "framework_version_differs model=%s library=%s saved=%s here=%s",
+                model.tag,
+                library,
+                version,
+                here[library],
+            )

@@ -1,0 +1,131 @@
+"""Adapter for ``torch.nn.Module``, stored whole so that classes which workers cannot import load too.
+
+Loading runs code from the artifact. The loaded module is in evaluation mode and is called in inference mode;
+the module that was given to ``save_model`` is left as it is. Methods take and return tensors; datatypes never
+change. BYTES inputs arrive as object arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Unpack
+
+import cloudpickle
+
+from frameworks import base, objects, pickling
+from frameworks.base import LoadOptions, Method, SaveArguments
+from frameworks.calling import Caller, Parameters
+from frameworks.errors import InvalidModel
+from frameworks.torch_tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
+from store import Model, ModelStore, Signature, Tag
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise base.missing("torch", "torch") from error
+
+MODULE: Final = "pytorch"
+ARTIFACT: Final = "model.pt"
+
+_DEFAULT: Final = {objects.CALL: Signature(batchable=False)}
+
+
+def save_model(name: str, model: torch.nn.Module, **arguments: Unpack[SaveArguments]) -> Model:
+    """Save a module with its weights and its code.
+
+    Args:
+        name: model name, or ``name:version`` to choose the version.
+        model: the module, on any device, in any mode.
+        arguments: see ``frameworks.base.SaveArguments``; signatures default to ``__call__``, not batchable.
+
+    Raises:
+        InvalidModel: no module, or it has no such method.
+        SampleFailed: it does not do on the sample what its signature says.
+        StoreError: a name, signature or record is wrong, or the version exists.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise InvalidModel(f"a {type(model).__name__} is no torch.nn.Module", field="model")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InvalidModel("a ScriptModule is saved by the torchscript adapter", field="model")
+    signatures = base.given_signatures(arguments)
+    if signatures is None:
+        signatures = _DEFAULT
+    for method in signatures:
+        objects.function_of(model, method)
+    modules = arguments.get("external_modules") or ()
+    plan = base.Plan(
+        module=MODULE,
+        versions=VERSIONS,
+        pickled=True,
+        signatures=signatures,
+        write=partial(_write, model, modules),
+        # The budget that is in force: trying the sample must not change the caller's process.
+        open=lambda folder, known: _open(folder, known, LoadOptions(threads=torch.get_num_threads())),
+        convert=to_array,
+    )
+    return base.save(name, plan, arguments)
+
+
+def load_model(
+    tag: str | Tag | Model, *, store: ModelStore | None = None, device: str = "cpu"
+) -> torch.nn.Module:
+    """Return the module on the device, in evaluation mode.
+
+    Raises:
+        WrongModule: another adapter saved it.
+        InvalidModel: it cannot be loaded here, or the device is not there.
+        StoreError: it is unknown or its files are damaged.
+    """
+    return base.load(base.find(tag, MODULE, store), MODULE, VERSIONS, partial(_read, device=device))
+
+
+def get(tag: str | Tag, *, store: ModelStore | None = None) -> Model:
+    """Return the reference to a model that this adapter saved.
+
+    Raises:
+        WrongModule: another adapter saved it.
+        StoreError: there is no such model.
+    """
+    return base.find(tag, MODULE, store)
+
+
+def open_methods(model: Model, options: LoadOptions) -> Mapping[str, Method]:
+    """Load the module and return one callable per method.
+
+    Raises:
+        InvalidModel: it cannot be loaded here, a method is missing, or the device is not there.
+        StoreError: its files are damaged or gone.
+    """
+    return base.load(model, MODULE, VERSIONS, lambda folder: _open(folder, model.info.signatures, options))
+
+
+def _write(model: torch.nn.Module, modules: Sequence[ModuleType], folder: Path) -> None:
+    with pickling.by_value(modules):
+        torch.save(model, folder / ARTIFACT, pickle_module=cloudpickle, pickle_protocol=pickling.PROTOCOL)
+
+
+def _read(folder: Path, device: str) -> torch.nn.Module:
+    place = device_of(device)
+    with pickling.readable_imports():
+        # Whole modules are code: weights_only cannot read them. The digest was checked.
+        model: torch.nn.Module = torch.load(folder / ARTIFACT, map_location=place, weights_only=False)
+    return model.eval()
+
+
+def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOptions) -> dict[str, Caller]:
+    model = _read(folder, options.device)
+    place = device_of(options.device)
+    methods = {}
+    for name, signature in signatures.items():
+        function: Any = objects.function_of(model, name)
+        methods[name] = Caller(
+            InferenceCall(function, options.threads),
+            signature,
+            parameters=Parameters.of(model.forward if name == objects.CALL else function),
+            into=lambda array: to_tensor(array, place),
+            out=to_array,
+        )
+    return methods

@@ -1,0 +1,162 @@
+"""The unit that the batcher handles, and the list of them that is executed together.
+
+States of a task::
+
+    NEW ─► QUEUED ─► RUNNING ─► DONE        answered, with outputs or an error
+             │  ▲        │
+             │  └────────┘                  its worker died: queued again, once
+             └──────────────► DONE          cancelled or expired before it ran
+
+A task is completed exactly once: whoever moves it to DONE (under the scheduler's lock) calls
+:meth:`Task.succeed` or :meth:`Task.fail`, once, outside of it.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from runtime.tensors.frame import Timing
+from runtime.tensors.layout import Layout
+
+Buffer = bytes | bytearray | memoryview
+
+
+class State(enum.IntEnum):
+    """Where a task is in its life."""
+
+    NEW = 0
+    QUEUED = 1
+    RUNNING = 2
+    DONE = 3
+
+
+class BatchKey:
+    """What two tasks must have in common to run in one batch. Compared by identity: intern it by head.
+
+    Args:
+        head: the frame head: method, names, datatypes and non-batch dims of all inputs.
+        batchable: whether rows of several tasks may be merged; if not, each task is a batch of its own.
+        variable: for each input, whether its size is not determined by the number of rows (BYTES).
+    """
+
+    __slots__ = ("batchable", "head", "variable")
+
+    def __init__(self, head: bytes, *, batchable: bool, variable: tuple[bool, ...]) -> None:
+        self.head = head
+        self.batchable = batchable
+        self.variable = variable
+
+    def __repr__(self) -> str:
+        return f"BatchKey({self.head!r}, batchable={self.batchable})"
+
+
+class Result:
+    """What a worker answered for one batch, to be taken apart task by task, in order.
+
+    The buffers are valid only until the answer has been handled: who wants to keep them copies.
+
+    Args:
+        layout: the outputs, with the batch axis left open.
+        payload: the outputs, output by output and within each task by task, in wire form.
+        sizes: bytes of each BYTES output of each task, output by output.
+        tasks: how many tasks the batch has.
+        rows: the sum of their rows.
+        timing: when the worker received, began and ended.
+        executed_rows: rows that were executed together, those of other services' batches included.
+    """
+
+    __slots__ = ("_index", "_starts", "executed_rows", "layout", "payload", "sizes", "tasks", "timing")
+
+    def __init__(
+        self, layout: Layout, payload: Buffer, sizes: Sequence[int], *, tasks: int, rows: int,
+        timing: Timing, executed_rows: int,
+    ) -> None:  # fmt: skip
+        self.layout = layout
+        self.payload = payload
+        self.sizes = sizes
+        self.tasks = tasks
+        self.timing = timing
+        self.executed_rows = executed_rows
+        self._index = 0
+        self._starts = self._locate(rows)
+
+    def take(self, rows: int) -> list[Buffer]:
+        """The next task's outputs, in the layout's order."""
+        index = self._index
+        self._index = index + 1
+        starts = self._starts
+        payload = self.payload
+        taken: list[Buffer] = []
+        table = index
+        for position, tensor in enumerate(self.layout.tensors):
+            start = starts[position]
+            if tensor.variable:
+                end = start + self.sizes[table]
+                table += self.tasks
+            else:
+                end = start + tensor.row_bytes * rows
+            starts[position] = end
+            taken.append(payload[start:end])
+        return taken
+
+    def _locate(self, rows: int) -> list[int]:
+        """Where each output begins."""
+        starts: list[int] = []
+        at = table = 0
+        for tensor in self.layout.tensors:
+            starts.append(at)
+            if tensor.variable:
+                at += sum(self.sizes[table : table + self.tasks])
+                table += self.tasks
+            else:
+                at += tensor.row_bytes * rows
+        return starts
+
+
+class Task(ABC):
+    """One request's rows. Subclasses know how to answer their caller.
+
+    Args:
+        key: what it may be merged with.
+        rows: extent along the batch axis, 1 if the method is not batchable.
+        parts: the inputs in wire form, one buffer each, in the key's order.
+        deadline_ns: monotonic instant at which the caller gives up, 0 for never.
+    """
+
+    __slots__ = ("attempts", "deadline_ns", "enqueued_ns", "key", "parts", "rows", "size_bytes", "state")
+
+    def __init__(self, key: BatchKey, rows: int, parts: Sequence[Buffer], deadline_ns: int = 0) -> None:
+        self.key = key
+        self.rows = rows
+        self.parts = parts
+        self.size_bytes = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        self.deadline_ns = deadline_ns
+        self.enqueued_ns = 0
+        self.attempts = 0
+        self.state = State.NEW
+
+    @abstractmethod
+    def succeed(self, result: Result) -> None:
+        """Answer with this task's share of the outputs, which :meth:`Result.take` gives; take it once."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Answer with an error."""
+
+
+class Batch:
+    """A closed list of tasks of one key that is executed together.
+
+    Invariant: ``rows`` is the sum of the tasks' rows and at most the limit, unless there is one task.
+    """
+
+    __slots__ = ("closed_ns", "key", "rows", "size_bytes", "tasks")
+
+    def __init__(self, key: BatchKey, tasks: list[Task], closed_ns: int) -> None:
+        self.key = key
+        self.tasks = tasks
+        self.rows = sum([task.rows for task in tasks])
+        self.size_bytes = sum([task.size_bytes for task in tasks])
+        self.closed_ns = closed_ns

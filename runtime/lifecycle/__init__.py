@@ -1,0 +1,1 @@
+"""What is served, in which state, and by which processes."""

@@ -1,0 +1,83 @@
+"""Builds infer responses: the part that is equal for equal requests once, the tensors each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protos import open_inference_pb2 as pb
+from runtime.batching.task import Buffer
+from runtime.errors import InvalidInput
+from runtime.rpc.typed import fill_contents
+from runtime.tensors.layout import Layout
+from runtime.tensors.wire import raw_output_header, response_id
+
+
+class Template:
+    """The response to requests of one plan, for one layout of outputs.
+
+    Args:
+        name, version: of the model that answers.
+        layout: the outputs that the worker sends.
+        rows: of the request.
+        wanted: names of the outputs to answer with, in this order; None for all.
+        typed: put the tensors into ``contents`` instead of ``raw_output_contents``.
+
+    Raises:
+        InvalidInput: an output is wanted that the model does not have.
+    """
+
+    __slots__ = ("_chosen", "_headers", "_prefix", "_response", "_typed", "layout")
+
+    def __init__(
+        self, name: str, version: str, layout: Layout, rows: int, wanted: tuple[str, ...] | None, *, typed: bool
+    ) -> None:
+        self.layout = layout
+        self._chosen = _choose(layout, wanted)
+        self._typed = typed
+        self._response = pb.ModelInferResponse(model_name=name, model_version=version)
+        headers: list[bytes | None] = []
+        for position in self._chosen:
+            tensor = layout.tensors[position]
+            self._response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape(rows))
+            size = tensor.row_bytes * (rows if -1 in tensor.dims else 1)
+            headers.append(None if tensor.variable else raw_output_header(size))
+        self._prefix = self._response.SerializeToString()
+        self._headers = headers
+        if headers and headers[0] is not None:  # the usual case: one join of two or three pieces
+            self._prefix += headers[0]
+            headers[0] = b""
+
+    def fill(self, identity: bytes, buffers: Sequence[Buffer]) -> bytes:
+        """The encoded response with these tensors, which come in the layout's order."""
+        if self._typed:
+            return self._fill_typed(identity, buffers)
+        parts: list[Buffer] = [self._prefix]
+        for position, header in zip(self._chosen, self._headers, strict=True):
+            buffer = buffers[position]
+            if header is None:
+                header = raw_output_header(len(buffer))
+            if header:
+                parts.append(header)
+            parts.append(buffer)
+        if identity:
+            parts.append(response_id(identity))
+        return b"".join(parts)
+
+    def _fill_typed(self, identity: bytes, buffers: Sequence[Buffer]) -> bytes:
+        response = pb.ModelInferResponse()
+        response.CopyFrom(self._response)
+        response.id = identity.decode()
+        for output, position in zip(response.outputs, self._chosen, strict=True):
+            fill_contents(output, bytes(buffers[position]))
+        return response.SerializeToString()
+
+
+def _choose(layout: Layout, wanted: tuple[str, ...] | None) -> list[int]:
+    """Positions in the layout of the outputs to send."""
+    if wanted is None:
+        return list(range(len(layout.tensors)))
+    names = [tensor.name for tensor in layout.tensors]
+    for name in wanted:
+        if name not in names:
+            raise InvalidInput(f"unknown output {name!r}; the outputs are {', '.join(names)}", field=f"outputs[{name!r}]")
+    return [names.index(name) for name in wanted]

@@ -1,0 +1,209 @@
+"""What is known of an infer request once its head has been parsed and validated.
+
+Requests with equal heads have equal plans, so a plan is made once and the hot path only compares the
+sizes of the tensors with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from protos import open_inference_pb2 as pb
+from runtime.batching.task import BatchKey
+from runtime.errors import DatatypeMismatch, InvalidInput, NotSupported, ShapeMismatch, TaskTooLarge
+from runtime.lifecycle.routes import Route, Routes
+from runtime.rpc.answer import Template
+from runtime.tensors.layout import Layout, TensorLayout
+from store import Signature, TensorSpec
+from store.datatypes import NAMES, itemsize
+
+_MAX_RANK: Final = 32
+
+
+class Plan:
+    """A validated request head.
+
+    Attributes:
+        route, method: what is called.
+        key: what its task may be merged with.
+        rows: extent along the batch axis, 1 without one.
+        order: for each input of the key its position in the request.
+        sizes: for each input of the request its bytes; the number of elements for BYTES.
+        variable: for each input of the request whether it is BYTES.
+        wanted: names of the outputs asked for, None for all.
+        typed: the response's tensors are wanted in ``contents`` instead of raw.
+        template: how to build the response, for the output layout met last.
+    """
+
+    __slots__ = (
+        "key", "method", "names", "order", "route", "rows", "sizes", "template", "typed", "variable", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, route: Route, method: str, request: pb.ModelInferRequest) -> None:
+        self.route = route
+        self.method = method
+        signature = route.signatures[method]
+        tensors = [_tensor(tensor) for tensor in request.inputs]
+        self.names = tuple(tensor.name for tensor in tensors)
+        self.order = _order(self.names, signature)
+        _check_specs(tensors, signature)
+        self.rows = _rows(tensors, signature, route.scheduler.limits.max_batch_size)
+        self.variable = tuple(tensor.variable for tensor in tensors)
+        self.sizes = tuple(tensor.row_bytes or math.prod(tensor.dims) * tensor.variable for tensor in tensors)
+        self.key = self._key(tensors, signature)
+        self.wanted = tuple(output.name for output in request.outputs) or None
+        _check_outputs(request.outputs, self.wanted, signature)
+        self.typed = "binary_data_output" in request.parameters and not request.parameters["binary_data_output"].bool_param
+        self.template: Template | None = None
+
+    def _key(self, tensors: Sequence[TensorLayout], signature: Signature) -> BatchKey:
+        axes = signature.batch_dim if signature.batchable else None
+        chosen = [tensors[position] for position in self.order]
+        layout = Layout(
+            self.method,
+            axes,
+            tuple(
+                TensorLayout.of(tensor.name, tensor.datatype, _open(tensor.dims, axes[0] if axes else None))
+                for tensor in chosen
+            ),
+        )
+        variable = tuple(tensor.variable for tensor in chosen)
+        return self.route.key(layout.encode(), batchable=signature.batchable, variable=variable)
+
+
+def make(request: pb.ModelInferRequest, routes: Routes) -> Plan:
+    """Validate a request's head.
+
+    Raises:
+        InvalidInput and its kinds: INVALID_ARGUMENT, with the field named.
+        ModelNotFound, VersionNotFound, MethodNotFound: NOT_FOUND.
+        NotSupported: UNIMPLEMENTED.
+    """
+    route = routes.resolve(request.model_name, request.model_version)
+    _check_parameters(request.parameters, "parameters")
+    named = request.parameters["method"] if "method" in request.parameters else None
+    if named is not None and named.WhichOneof("parameter_choice") != "string_param":
+        raise InvalidInput("parameters.method must be a string", field="parameters.method")
+    return Plan(route, route.method(named.string_param if named is not None else None), request)
+
+
+# -- one check each ---------------------------------------------------------------------------------
+
+
+def _tensor(tensor: pb.ModelInferRequest.InferInputTensor) -> TensorLayout:
+    """The layout of one input; its dims are all concrete."""
+    name = tensor.name
+    if not name:
+        raise InvalidInput("an input has no name", field="inputs.name")
+    field = f"inputs[{name!r}]"
+    if tensor.datatype not in NAMES:
+        raise DatatypeMismatch(
+            f"{field}: unknown datatype {tensor.datatype!r}; use one of {', '.join(NAMES)}", field=f"{field}.datatype"
+        )
+    dims = tuple(tensor.shape)
+    if len(dims) > _MAX_RANK or any(dim < 0 for dim in dims):
+        raise ShapeMismatch(
+            f"{field}: shape {list(dims)} must have at most {_MAX_RANK} dims, none negative", field=f"{field}.shape"
+        )
+    _check_parameters(tensor.parameters, f"{field}.parameters")
+    return TensorLayout(name, tensor.datatype, dims, itemsize(tensor.datatype) * math.prod(dims))
+
+
+def _check_parameters(parameters: Any, field: str) -> None:
+    for name in parameters:
+        if name.startswith("shared_memory_"):
+            raise NotSupported(f"{field}.{name}: this server does not read shared memory", field=f"{field}.{name}")
+        if name.startswith("sequence_"):
+            raise NotSupported(f"{field}.{name}: the model keeps no state between calls", field=f"{field}.{name}")
+
+
+def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
+    """Positions of the inputs in the signature's order, or as they came if it has no specs."""
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        name = min(repeated)
+        raise InvalidInput(f"inputs[{name!r}] is given twice", field=f"inputs[{name!r}]")
+    if not names:
+        raise InvalidInput("the request has no inputs", field="inputs")
+    if signature.inputs is None:
+        return tuple(range(len(names)))
+    expected = [spec.name for spec in signature.inputs]
+    for name in names:
+        if name not in expected:
+            raise InvalidInput(f"unexpected input {name!r}; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]")
+    for name in expected:
+        if name not in names:
+            raise InvalidInput(f"input {name!r} is missing; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]")
+    return tuple(names.index(name) for name in expected)
+
+
+def _check_specs(tensors: Sequence[TensorLayout], signature: Signature) -> None:
+    if signature.inputs is None:
+        return
+    specs = {spec.name: spec for spec in signature.inputs}
+    for tensor in tensors:
+        spec = specs[tensor.name]
+        field = f"inputs[{tensor.name!r}]"
+        if tensor.datatype != spec.datatype:
+            raise DatatypeMismatch(
+                f"{field}: datatype is {tensor.datatype}, the model takes {spec.datatype}", field=f"{field}.datatype"
+            )
+        if not _fits(tensor.dims, spec):
+            raise ShapeMismatch(
+                f"{field}: shape is {list(tensor.dims)}, the model takes {list(spec.shape)} (-1 is any size)",
+                field=f"{field}.shape",
+            )
+
+
+def _fits(dims: Sequence[int], spec: TensorSpec) -> bool:
+    return len(dims) == len(spec.shape) and all(
+        want in (-1, have) for have, want in zip(dims, spec.shape, strict=True)
+    )
+
+
+def _rows(tensors: Sequence[TensorLayout], signature: Signature, limit: int) -> int:
+    """The rows of a request, the same in all inputs."""
+    if not signature.batchable:
+        return 1
+    axis = signature.batch_dim[0]
+    rows = -1
+    for tensor in tensors:
+        field = f"inputs[{tensor.name!r}].shape"
+        if len(tensor.dims) <= axis:
+            raise ShapeMismatch(
+                f"{field}: shape {list(tensor.dims)} has no batch axis {axis}; send [1, ...] for a single row", field=field
+            )
+        if rows not in (-1, tensor.dims[axis]):
+            raise ShapeMismatch(
+                f"{field}: {tensor.dims[axis]} rows along axis {axis}, but {rows} in {tensors[0].name!r}", field=field
+            )
+        rows = tensor.dims[axis]
+    if rows > limit:
+        raise TaskTooLarge(
+            f"the request has {rows} rows, the model takes at most {limit}: send several requests or raise max_batch_size",
+            field=f"inputs[{tensors[0].name!r}].shape",
+        )
+    return rows
+
+
+def _open(dims: Sequence[int], axis: int | None) -> tuple[int, ...]:
+    return tuple(-1 if position == axis else dim for position, dim in enumerate(dims))
+
+
+def _check_outputs(outputs: Any, wanted: tuple[str, ...] | None, signature: Signature) -> None:
+    for output in outputs:
+        field = f"outputs[{output.name!r}]"
+        _check_parameters(output.parameters, f"{field}.parameters")
+        if "classification" in output.parameters:
+            raise NotSupported(f"{field}: the classification extension is not offered", field=f"{field}.parameters")
+    if wanted is None:
+        return
+    if len(set(wanted)) != len(wanted):
+        raise InvalidInput("an output is asked for twice", field="outputs")
+    if signature.outputs is not None:
+        known = [spec.name for spec in signature.outputs]
+        for name in wanted:
+            if name not in known:
+                raise InvalidInput(f"unknown output {name!r}; the outputs are {', '.join(known)}", field=f"outputs[{name!r}]")

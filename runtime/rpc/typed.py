@@ -1,0 +1,88 @@
+"""Tensors in ``contents``: the typed, slow form of the protocol, next to the raw one.
+
+Source: Open Inference Protocol v2, InferTensorContents; FP16 and BF16 exist in raw form only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from protos import open_inference_pb2 as pb
+from runtime.errors import DatatypeMismatch, InvalidInput
+from runtime.tensors import strings
+from store.datatypes import numpy_dtype
+
+FIELDS: Final = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Which field of ``InferTensorContents`` holds a datatype."""
+
+
+def has_contents(request: pb.ModelInferRequest) -> bool:
+    """Whether any input carries its tensor in ``contents``."""
+    return any([tensor.HasField("contents") for tensor in request.inputs])
+
+
+def to_raw(request: pb.ModelInferRequest) -> list[bytes]:
+    """The raw form of all inputs of a request that has no raw contents.
+
+    Raises:
+        DatatypeMismatch: a datatype that has no typed form, or a value that does not fit into it.
+        InvalidInput: the values lie in another datatype's field.
+    """
+    return [_raw(tensor) for tensor in request.inputs]
+
+
+def _raw(tensor: pb.ModelInferRequest.InferInputTensor) -> bytes:
+    field = f"inputs[{tensor.name!r}].contents"
+    name = FIELDS.get(tensor.datatype)
+    if name is None:
+        raise DatatypeMismatch(f"{field}: {tensor.datatype} can only be sent in raw_input_contents", field=field)
+    for other, _ in tensor.contents.ListFields():
+        if other.name != name:
+            raise InvalidInput(f"{field}.{other.name} is set, {tensor.datatype} belongs into {name}", field=field)
+    values: Sequence[Any] = getattr(tensor.contents, name)
+    if tensor.datatype == "BYTES":
+        return strings.encode_all(values)
+    dtype = numpy_dtype(tensor.datatype)
+    try:
+        return np.array(values, dtype=dtype).tobytes()
+    except OverflowError:
+        raise DatatypeMismatch(f"{field}: a value does not fit into {tensor.datatype}", field=field) from None
+
+
+def fill_contents(output: pb.ModelInferResponse.InferOutputTensor, raw: bytes) -> None:
+    """Write a raw tensor into an output's ``contents``.
+
+    Raises:
+        DatatypeMismatch: the datatype exists in raw form only.
+        ShapeMismatch: the bytes are no BYTES tensor.
+    """
+    name = FIELDS.get(output.datatype)
+    if name is None:
+        raise DatatypeMismatch(
+            f"outputs[{output.name!r}]: {output.datatype} exists in raw form only: drop binary_data_output",
+            field="parameters.binary_data_output",
+        )
+    values = getattr(output.contents, name)
+    if output.datatype == "BYTES":
+        elements, _ = strings.decode(raw, strings.count(raw, field=output.name))
+        values.extend(elements.tolist())
+    else:
+        values.extend(np.frombuffer(raw, dtype=numpy_dtype(output.datatype)).tolist())
+
+

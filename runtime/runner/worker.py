@@ -1,0 +1,228 @@
+"""The worker process: one loaded copy of one model version, one thread.
+
+Started by the supervisor as ``python -m runtime.runner.worker FD``. It loads the model, warms it up, says
+that it is ready, and then serves every service process that the supervisor connects it to::
+
+    receive ─► inbox ─► merge what has the same key, up to max_batch_size ─► execute ─► one answer per batch
+
+It ends when the supervisor's control connection ends. A service that goes away takes its batches along.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from typing import Final, NamedTuple
+
+from runtime import logs
+from runtime.clock import now_ns
+from runtime.errors import DeadlineExceeded, ModelError, RuntimeServingError, WorkerLost
+from runtime.runner import control, loading
+from runtime.runner.executor import Executor, Group
+from runtime.runner.order import Order
+from runtime.runner.peer import Peer, Stored
+from runtime.tensors.frame import Frame, Timing
+
+log = logging.getLogger("runtime.runner.worker")  # this module runs as __main__
+
+_EXPIRED: Final = DeadlineExceeded("every caller's deadline passed while the batch waited for the worker")
+
+
+class Arrival(NamedTuple):
+    """A batch that waits to be executed."""
+
+    peer: Peer
+    frame: Frame
+    received_ns: int
+
+
+class Worker:
+    """Serves batches until the supervisor goes away.
+
+    Args:
+        supervisor: the control connection.
+        executor: runs the model.
+        max_batch_size: rows to which batches of several services are merged.
+    """
+
+    def __init__(self, supervisor: socket.socket, executor: Executor, max_batch_size: int) -> None:
+        self._supervisor = supervisor
+        self._executor = executor
+        self._max_batch_size = max_batch_size
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(supervisor, selectors.EVENT_READ, None)
+        self._inbox: deque[Arrival] = deque()
+        self._open = True
+
+    def run(self) -> None:
+        """Serve until the control connection ends."""
+        while self._open:
+            for key, events in self._selector.select(0 if self._inbox else None):
+                if key.data is None:
+                    self._obey()
+                else:
+                    self._serve(key.data, events)
+            if self._inbox:
+                self._work()
+
+    def _obey(self) -> None:
+        """Handle a message of the supervisor: the connection to one more service, or the end."""
+        received = control.receive(self._supervisor)
+        if received is None:
+            self._open = False
+            return
+        message, descriptors = received
+        if message["type"] == "attach":
+            stream, incoming, outgoing = descriptors
+            peer = Peer(message["service"], socket.socket(fileno=stream), incoming, outgoing)
+            self._selector.register(peer.link, selectors.EVENT_READ, peer)
+
+    def _serve(self, peer: Peer, events: int) -> None:
+        try:
+            if events & selectors.EVENT_WRITE:
+                peer.link.flush()
+                self._watch(peer)
+            if events & selectors.EVENT_READ:
+                now = now_ns()
+                for frame in peer.receive():
+                    self._inbox.append(Arrival(peer, frame, now))
+        except WorkerLost:
+            self._drop(peer)
+
+    def _drop(self, peer: Peer) -> None:
+        """Forget a service that is gone, and its batches."""
+        if peer.open:
+            self._selector.unregister(peer.link)
+            self._inbox = deque(arrival for arrival in self._inbox if arrival.peer is not peer)
+            peer.close()
+            log.info("service_detached", extra={"service": peer.name})
+
+    def _watch(self, peer: Peer) -> None:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.link.wants_write else 0)
+        self._selector.modify(peer.link, wanted, peer)
+
+    # -- work -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Execute the oldest batch together with what may be merged with it."""
+        arrivals = self._take()
+        now = now_ns()
+        late = [arrival for arrival in arrivals if 0 < arrival.frame.deadline <= now]
+        for arrival in late:
+            self._refuse(arrival, _EXPIRED, now)
+        if late:
+            arrivals = [arrival for arrival in arrivals if arrival not in late]
+        if arrivals:
+            self._execute(arrivals)
+
+    def _take(self) -> list[Arrival]:
+        """The oldest batch and those behind it with the same head that fit beside it."""
+        first = self._inbox.popleft()
+        taken = [first]
+        if not self._inbox or self._executor.layouts[first.frame.head].axes is None:
+            return taken
+        rows = sum(first.frame.rows)
+        left: deque[Arrival] = deque()
+        for arrival in self._inbox:
+            more = sum(arrival.frame.rows)
+            if arrival.frame.head == first.frame.head and rows + more <= self._max_batch_size:
+                rows += more
+                taken.append(arrival)
+            else:
+                left.append(arrival)
+        self._inbox = left
+        return taken
+
+    def _execute(self, arrivals: list[Arrival]) -> None:
+        """Run batches of one key as one and answer each."""
+        begun = now_ns()
+        payloads = [arrival.peer.payload(arrival.frame) for arrival in arrivals]
+        failure: RuntimeServingError | None = None
+        try:
+            stored, rows, started, executed = self._run(arrivals, payloads)
+        except Exception as error:  # a fence: the model's own code may raise anything
+            failure = _failure(error)
+        # From here on nothing of ours refers to the inputs any more: whoever still does is the model.
+        for index, (arrival, payload) in enumerate(zip(arrivals, payloads, strict=True)):
+            peer, frame, received = arrival
+            kept = peer.is_kept(frame, payload)
+            if failure is not None:
+                self._refuse(arrival, failure, begun, kept=kept)
+            else:
+                timing = Timing(received, started, executed, now_ns())
+                self._send(peer, stored[index].frame(frame.batch, rows, timing, kept=kept))
+
+    def _run(
+        self, arrivals: list[Arrival], payloads: list[memoryview | bytearray]
+    ) -> tuple[list[Stored], int, int, int]:
+        """Execute, and copy the outputs to where the services will read them."""
+        groups = [
+            Group(arrival.frame.rows, arrival.frame.sizes, payload)
+            for arrival, payload in zip(arrivals, payloads, strict=True)
+        ]
+        shares, rows, started, executed = self._executor.execute(arrivals[0].frame.head, groups)
+        stored = [arrival.peer.store(share) for arrival, share in zip(arrivals, shares, strict=True)]
+        return stored, rows, started, executed
+
+    def _refuse(self, arrival: Arrival, error: RuntimeServingError, started: int, *, kept: bool = False) -> None:
+        timing = Timing(arrival.received_ns, started, now_ns(), now_ns())
+        self._send(arrival.peer, arrival.peer.refusal(arrival.frame.batch, error, timing, kept=kept))
+
+    def _send(self, peer: Peer, data: bytes) -> None:
+        if not peer.open:
+            return
+        try:
+            peer.link.send(data)
+        except WorkerLost:
+            self._drop(peer)
+            return
+        if peer.link.wants_write:
+            self._watch(peer)
+
+
+def _failure(error: Exception) -> RuntimeServingError:
+    """What to tell the service of an exception; the traceback goes to the log, under an id."""
+    if isinstance(error, RuntimeServingError):
+        log.warning("batch_failed", extra={"reason": error.reason, "cause": error.message})
+        return error
+    identity = f"{now_ns():x}"
+    log.error("model_raised", exc_info=error, extra={"error_id": identity})
+    return ModelError(f"the model raised {type(error).__name__} (error id {identity})")
+
+
+def main(descriptor: int) -> int:
+    """Run a worker process; the exit status is 0 after an orderly end, 1 if the model cannot be loaded."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor decides
+    control.die_with_parent()
+    supervisor = socket.socket(fileno=descriptor)
+    received = control.receive(supervisor)
+    if received is None:
+        return 0
+    order = Order(**received[0])
+    logs.configure(order.log_level, role="worker", instance=order.instance)
+    try:
+        executor = loading.load(order)
+    except Exception as error:  # a fence: loading runs the model's own code
+        log.exception("load_failed", extra={"tag": order.tag})
+        _tell(supervisor, {"type": "failed", "message": loading.describe(error)})
+        return 1
+    if _tell(supervisor, {"type": "ready"}):
+        Worker(supervisor, executor, order.max_batch_size).run()
+    return 0
+
+
+def _tell(supervisor: socket.socket, message: control.Message) -> bool:
+    """Send a message; False if the supervisor has gone meanwhile."""
+    try:
+        control.send(supervisor, message)
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
