@@ -62,7 +62,7 @@ class SaveArguments(TypedDict, total=False):
     ``store``: where to save; default the store of ``$RUNTIME_HOME``.
     """
 
-    signatures: Mapping[str, Signature | Mapping[str, object]] | None
+    signatures: Mapping[str, object] | None
     labels: Mapping[str, str] | None
     metadata: Mapping[str, object] | None
     custom_objects: Mapping[str, object] | None

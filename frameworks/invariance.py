@@ -155,21 +155,18 @@ def _difference(actual: Array, reference: Array) -> tuple[float, float, bool]:
     if actual.dtype.kind in "Ob":
         return (0.0, 0.0, True) if equal.all() else (1.0, 1.0, False)
     a, b = actual.astype(np.float64), reference.astype(np.float64)
+    equal |= np.isnan(a) & np.isnan(b)
     with np.errstate(all="ignore"):
-        gap = np.where(
-            equal | (np.isnan(a) & np.isnan(b)), 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf)
-        )
-        relative = np.where(b != 0, gap / np.abs(b), 0.0)
-        if actual.dtype.kind in "iu":
-            close = bool(equal.all())
-        else:
-            limit = ABSOLUTE_TOLERANCE + _relative_tolerance(actual) * np.abs(b)
-            close = bool(np.all((gap <= limit) & np.isfinite(gap)))
-    return (
-        float(gap.max(initial=0.0)),
-        float(np.nan_to_num(relative, nan=np.inf, posinf=np.inf).max(initial=0.0)),
-        close,
-    )
+        gap = np.where(equal, 0.0, np.abs(a - b))
+        relative = np.where(equal | (b == 0), 0.0, gap / np.abs(b))
+        limit = ABSOLUTE_TOLERANCE + _relative_tolerance(actual) * np.abs(b)
+        close = equal if actual.dtype.kind in "iu" else equal | ((gap <= limit) & np.isfinite(gap))
+    return _largest(gap), _largest(relative), bool(close.all())
+
+
+def _largest(values: Array) -> float:
+    """Return the maximum; what cannot be compared (NaN against a number) counts as infinite."""
+    return float(np.nan_to_num(values, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def _relative_tolerance(array: Array) -> float:

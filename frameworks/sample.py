@@ -214,6 +214,6 @@ def _measure(name: str, method: Opened, signature: Signature, inputs: Arrays) ->
             f"differs by up to {figures.max_abs:.3g} (relative {figures.max_rel:.3g}); "
             "callers would influence each other",
             NotBatchInvariant,
-            stacklevel=2,
+            stacklevel=6,  # the caller of save_model
         )
     return figures.to_dict()

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 Clock = Callable[[], int]
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+
+LONGEST_NS: Final = 1 << 62
+"""No wait is longer than this, 146 years: instants fit into 64 bits wherever they are written down."""
 
 now_ns: Clock = time.monotonic_ns
 
@@ -22,6 +26,6 @@ def deadline_ns(unix_seconds: float) -> int:
     """Turn an absolute Unix time (what gRPC keeps) into a monotonic instant.
 
     Returns:
-        Nanoseconds on the monotonic clock; in the past if the instant has passed.
+        Nanoseconds on the monotonic clock: in the past if the instant has passed, at most LONGEST_NS ahead, and never 0.
     """
-    return time.monotonic_ns() + int((unix_seconds - time.time()) * SECOND)
+    return max(1, time.monotonic_ns() + min(int((unix_seconds - time.time()) * SECOND), LONGEST_NS))

@@ -15,13 +15,15 @@ from typing import Final
 import yaml
 
 from store.errors import InvalidManifest, InvalidSignature, InvalidTag
-from store.plain import MAX_DEPTH, Plain, to_plain_dict, to_text_dict
+from store.plain import MAX_DEPTH, Plain, to_plain, to_plain_dict, to_text_dict
 from store.signature import Signature, parse_signatures
 from store.tag import Tag
 
 FILE_NAME: Final = "model.yaml"
 API_VERSION: Final = "v1"
-MAX_FILE_BYTES: Final = 4 << 20
+MAX_LENGTH: Final = 4 << 20
+"""Characters of a manifest."""
+
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -138,8 +140,17 @@ class ModelInfo:
         }
 
     def dump(self) -> str:
-        """Return the manifest's YAML text."""
-        text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        """Return the manifest's YAML text.
+
+        Raises:
+            InvalidManifest: it is too long, or a number has too many digits.
+        """
+        try:
+            text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        except ValueError as error:
+            raise InvalidManifest(f"the manifest cannot be written: {error}") from None
+        if len(text) > MAX_LENGTH:
+            raise InvalidManifest(f"the manifest is longer than {MAX_LENGTH} characters")
         return text
 
     @classmethod
@@ -147,7 +158,7 @@ class ModelInfo:
         """Read a manifest. Unknown fields are passed over, so that later versions may add some.
 
         Args:
-            text: YAML, at most ``MAX_FILE_BYTES`` characters.
+            text: YAML, at most ``MAX_LENGTH`` characters.
             source: file name for messages.
 
         Raises:
@@ -161,28 +172,34 @@ class ModelInfo:
 
 
 def _parse(text: str) -> dict[str, Plain]:
-    if len(text) > MAX_FILE_BYTES:
-        raise InvalidManifest(f"the manifest is longer than {MAX_FILE_BYTES} characters")
+    if len(text) > MAX_LENGTH:
+        raise InvalidManifest(f"the manifest is longer than {MAX_LENGTH} characters")
     try:
-        _check_depth(text)
+        _check_structure(text)
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 -- one of the two safe loaders
     except (yaml.YAMLError, ValueError) as error:
         # ValueError: YAML that parses but names an impossible number or date.
         raise InvalidManifest(f"the manifest is not YAML: {error}") from None
-    if not isinstance(document, Mapping):
+    plain = to_plain(document, "manifest", extra_depth=1)
+    if not isinstance(plain, dict):
         raise InvalidManifest("the manifest is no mapping of fields")
-    return to_plain_dict(document, "manifest")
+    return plain
 
 
-def _check_depth(text: str) -> None:
-    """Refuse deep nesting before the tree is built: the C loader recurses without a bound and would crash."""
+def _check_structure(text: str) -> None:
+    """Refuse deep nesting and aliases before the tree is built.
+
+    The C loader recurses without a bound and would crash; aliases make a tree of any size from a few lines.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > MAX_DEPTH:
+        if isinstance(event, yaml.AliasEvent):
+            raise InvalidManifest("the manifest uses YAML aliases; write each value out")
+        if depth > MAX_DEPTH + 2:  # the deepest list of the deepest field, in the document
             raise InvalidManifest(f"the manifest has more than {MAX_DEPTH} levels")
 
 

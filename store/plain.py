@@ -18,17 +18,19 @@ MAX_VALUES: Final = 100_000
 """Bound on values in one record: a hostile file can name one list a billion times in a few lines."""
 
 
-def to_plain(value: object, field: str) -> Plain:
+def to_plain(value: object, field: str, *, extra_depth: int = 0) -> Plain:
     """Return a deep copy made of plain types only; tuples become lists.
 
     Args:
         value: what the user gave.
         field: where it stands, for messages (``metadata``).
+        extra_depth: levels allowed above ``MAX_DEPTH``, for a record made of several such values; the bound
+            on values is then that of ten.
 
     Raises:
         InvalidManifest: some value is of another type, too deep, or there are too many; the key is named.
     """
-    return _Copier().copy(value, field, 0)
+    return _Copier(extra_depth).copy(value, field, 0)
 
 
 def to_plain_dict(value: object, field: str) -> dict[str, Plain]:
@@ -62,12 +64,13 @@ def to_text_dict(value: object, field: str) -> dict[str, str]:
 class _Copier:
     """One copy run; counts values against the bound."""
 
-    def __init__(self) -> None:
-        self._left = MAX_VALUES
+    def __init__(self, extra_depth: int) -> None:
+        self._max_depth = MAX_DEPTH + extra_depth
+        self._left = MAX_VALUES * 10 if extra_depth else MAX_VALUES
 
     def copy(self, value: object, field: str, depth: int) -> Plain:
         self._left -= 1
-        if self._left < 0 or depth > MAX_DEPTH:
+        if self._left < 0 or depth > self._max_depth:
             raise InvalidManifest(
                 f"{field}: more than {MAX_VALUES} values or {MAX_DEPTH} levels; keep large data in a file",
                 field=field,
@@ -75,9 +78,11 @@ class _Copier:
         if value is None or isinstance(value, bool):
             return value
         # Subclasses (enumerations, numpy's float64) become their base type: YAML knows exact types only.
-        for kind in (str, int, float):
+        if isinstance(value, str):
+            return self._text(value, field)
+        for kind in (int, float):
             if isinstance(value, kind):
-                return kind(value) if kind is not str else str.__str__(value)
+                return kind(value)
         if isinstance(value, list | tuple):
             return [self.copy(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(value)]
         if isinstance(value, Mapping):
@@ -95,4 +100,12 @@ class _Copier:
     def _key(key: object, field: str) -> str:
         if not isinstance(key, str):
             raise InvalidManifest(f"{field} has the key {key!r}; keys must be text", field=field)
-        return str.__str__(key)
+        return _Copier._text(key, field)
+
+    @staticmethod
+    def _text(text: str, field: str) -> str:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidManifest(f"{field}: text without a UTF-8 form: {error}", field=field) from None
+        return str.__str__(text)

@@ -20,11 +20,13 @@ class Seat:
     Attributes:
         outstanding: batches sent and not yet answered.
         execution_ns: smoothed execution time of its batches, 0 while none is known.
+        alone: the batch sent last is a task that has lost a worker before: nothing is sent behind it.
     """
 
-    __slots__ = ("execution_ns", "outstanding")
+    __slots__ = ("alone", "execution_ns", "outstanding")
 
     def __init__(self) -> None:
+        self.alone = False
         self.outstanding = 0
         self.execution_ns = 0
 
@@ -68,11 +70,11 @@ class Greedy:
         if key is None:
             return None
         best = -1
-        least = 2
+        least = 1 if queue.is_retry(key) else 2
         for index, seat in enumerate(seats):
             if seat.outstanding < least and self._may_take(seat):
                 best, least = index, seat.outstanding
         return Dispatch(key, best) if best >= 0 else None
 
     def _may_take(self, seat: Seat) -> bool:
-        return not seat.outstanding or 0 < seat.execution_ns <= self._ahead_ns
+        return not seat.outstanding or (not seat.alone and 0 < seat.execution_ns <= self._ahead_ns)

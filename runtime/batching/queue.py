@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Final
 
 from runtime.batching.task import BatchKey, State, Task
 from runtime.errors import QueueFull
+
+QUEUED: Final = State.QUEUED  # the members of an enum are slow to reach
+RUNNING: Final = State.RUNNING
 
 
 class TaskQueue:
@@ -42,17 +46,17 @@ class TaskQueue:
         Raises:
             QueueFull: the limit in rows or bytes would be passed; the task stays the caller's.
         """
-        if self._lanes:
-            if self.rows + task.rows > self._max_rows:
-                raise QueueFull(f"the queue holds {self.rows} rows of at most {self._max_rows}: retry later")
-            if self.size_bytes + task.size_bytes > self._max_bytes:
-                raise QueueFull(f"the queue holds {self.size_bytes} bytes of at most {self._max_bytes}: retry later")
-        lane = self._lanes.get(task.key)
+        lanes = self._lanes
+        if lanes and (self.rows + task.rows > self._max_rows or self.size_bytes + task.size_bytes > self._max_bytes):
+            raise self._full(task)
+        lane = lanes.get(task.key)
         if lane is None:
-            lane = self._lanes[task.key] = OrderedDict()
+            lane = lanes[task.key] = OrderedDict()
         lane[task] = None
         task.enqueued_ns = now_ns
-        self._count_in(task)
+        task.state = QUEUED
+        self.rows += task.rows
+        self.size_bytes += task.size_bytes
 
     def put_back(self, tasks: Sequence[Task]) -> None:
         """Queue tasks again, ahead of all others of their lanes and in their order; no limit applies."""
@@ -76,7 +80,8 @@ class TaskQueue:
     def take(self, key: BatchKey, max_rows: int, max_bytes: int, now_ns: int) -> tuple[list[Task], list[Task]]:
         """Take the head of a lane and what fits behind it, in order, whatever the size of the first.
 
-        Stops at the first task that does not fit, and after one task where the key is not batchable.
+        Stops at the first task that does not fit, and after one task where the key is not batchable. A task
+        that has lost a worker before comes alone: should it be what kills workers, it takes no other along.
 
         Returns:
             The tasks to run, and those met on the way whose deadline has passed. Either may be empty.
@@ -84,26 +89,30 @@ class TaskQueue:
         lane = self._lanes[key]
         taken: list[Task] = []
         expired: list[Task] = []
-        rows = size_bytes = 0
+        rows = size_bytes = late_rows = late_bytes = 0
         while lane:
             task, _ = lane.popitem(last=False)
-            if task.deadline_ns and task.deadline_ns <= now_ns:
-                self._count_out(task)
+            if 0 < task.deadline_ns <= now_ns:
+                task.state = State.NEW
                 expired.append(task)
+                late_rows += task.rows
+                late_bytes += task.size_bytes
                 continue
-            rows += task.rows
-            size_bytes += task.size_bytes
-            if taken and (rows > max_rows or size_bytes > max_bytes):
+            more_rows = rows + task.rows
+            more_bytes = size_bytes + task.size_bytes
+            if taken and (more_rows > max_rows or more_bytes > max_bytes or task.attempts):
                 lane[task] = None
                 lane.move_to_end(task, last=False)
                 break
-            self._count_out(task)
-            task.state = State.RUNNING
+            rows, size_bytes = more_rows, more_bytes
+            task.state = RUNNING
             taken.append(task)
-            if not key.batchable:
+            if not key.batchable or task.attempts:
                 break
         if not lane:
             del self._lanes[key]
+        self.rows -= rows + late_rows
+        self.size_bytes -= size_bytes + late_bytes
         return taken, expired
 
     def oldest(self) -> BatchKey | None:
@@ -111,6 +120,10 @@ class TaskQueue:
         if len(self._lanes) == 1:
             return next(iter(self._lanes))
         return min(self._lanes, key=self._head_age, default=None)
+
+    def is_retry(self, key: BatchKey) -> bool:
+        """Whether the head of a lane has lost a worker before."""
+        return next(iter(self._lanes[key])).attempts > 0
 
     def clear(self) -> list[Task]:
         """Take everything out, oldest lane first."""
@@ -120,6 +133,12 @@ class TaskQueue:
         self._lanes.clear()
         self.rows = self.size_bytes = 0
         return tasks
+
+    def _full(self, task: Task) -> QueueFull:
+        """Why a task is not admitted."""
+        if self.rows + task.rows > self._max_rows:
+            return QueueFull(f"the queue holds {self.rows} rows of at most {self._max_rows}: retry later")
+        return QueueFull(f"the queue holds {self.size_bytes} bytes of at most {self._max_bytes}: retry later")
 
     def _head_age(self, key: BatchKey) -> int:
         return next(iter(self._lanes[key])).enqueued_ns

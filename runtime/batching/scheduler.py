@@ -108,7 +108,7 @@ class Scheduler:
         """
         with self._lock:
             if self._closed is not None:
-                raise self._closed
+                raise self._closed.with_traceback(None)  # else each refusal lengthens the traceback
             try:
                 self._queue.add(task, self._clock())
             except RuntimeServingError:
@@ -162,6 +162,8 @@ class Scheduler:
                 self._drop(self._instances.index(instance))
             for batch in reversed(instance.abandon()):
                 ended += self._again(batch)
+            if self._closed is not None:  # no instance may ever come that could run them
+                ended += self._refuse_queued(self._closed)
             ended += self._dispatch()
         _fail_all(ended)
 
@@ -183,12 +185,8 @@ class Scheduler:
         error = error or NotReady("the model is not served any more")
         with self._lock:
             self._closed = error
-            tasks = self._queue.clear()
-            self.statistics.failed += len(tasks)
-            for task in tasks:
-                task.state = State.DONE
-        for task in tasks:
-            task.fail(error)
+            ended = self._refuse_queued(error)
+        _fail_all(ended)
 
     # -- under the lock -------------------------------------------------------------------------
 
@@ -207,14 +205,16 @@ class Scheduler:
         ended = _end(expired, DeadlineExceeded("the deadline passed while the request was queued")) if expired else []
         if tasks:
             batch = Batch(decision.key, tasks, now)
-            self._seats[decision.seat].outstanding += 1
+            seat = self._seats[decision.seat]
+            seat.outstanding += 1
+            seat.alone = tasks[0].attempts > 0
             try:
                 self._instances[decision.seat].send(batch)
             except WorkerLost:  # its reader has not noticed yet; what it still holds comes with detach()
                 self._drop(decision.seat)
                 self._queue.put_back(tasks)
             except RuntimeServingError as error:
-                self._seats[decision.seat].outstanding -= 1
+                seat.outstanding -= 1
                 self.statistics.failed += len(tasks)
                 ended += _end(tasks, error)
         return ended
@@ -232,6 +232,11 @@ class Scheduler:
         self.statistics.retried += len(again)
         self.statistics.failed += len(lost)
         return _end(lost, WorkerLost("the worker died while it ran this request, and again when it was re-run"))
+
+    def _refuse_queued(self, error: RuntimeServingError) -> list[Ending]:
+        tasks = self._queue.clear()
+        self.statistics.failed += len(tasks)
+        return _end(tasks, error)
 
     def _book(self, batch: Batch, execution_ns: int, *, failed: bool) -> None:
         statistics = self.statistics

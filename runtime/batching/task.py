@@ -67,7 +67,7 @@ class Result:
         executed_rows: rows that were executed together, those of other services' batches included.
     """
 
-    __slots__ = ("_index", "_starts", "executed_rows", "layout", "payload", "sizes", "tasks", "timing")
+    __slots__ = ("_at", "_index", "_row_bytes", "_starts", "executed_rows", "layout", "payload", "sizes", "tasks", "timing")
 
     def __init__(
         self, layout: Layout, payload: Buffer, sizes: Sequence[int], *, tasks: int, rows: int,
@@ -79,11 +79,21 @@ class Result:
         self.tasks = tasks
         self.timing = timing
         self.executed_rows = executed_rows
+        tensors = layout.tensors
+        self._row_bytes = tensors[0].row_bytes if len(tensors) == 1 else 0  # the usual case, kept short
+        self._at = 0
         self._index = 0
-        self._starts = self._locate(rows)
+        self._starts = [] if self._row_bytes else self._locate(rows)
 
-    def take(self, rows: int) -> list[Buffer]:
+    def take(self, rows: int) -> Sequence[Buffer]:
         """The next task's outputs, in the layout's order."""
+        if self._row_bytes:
+            start = self._at
+            self._at = end = start + self._row_bytes * rows
+            return (self.payload[start:end],)
+        return self._take_each(rows)
+
+    def _take_each(self, rows: int) -> list[Buffer]:
         index = self._index
         self._index = index + 1
         starts = self._starts

@@ -31,9 +31,6 @@ Parameter = bool | int | float | str
 TIMINGS_KEY: Final = "runtime-timings"
 """Trailing metadata that reports stages as ``stage=seconds`` pairs, separated by commas."""
 
-MAX_REQUEST_BYTES: Final = (1 << 31) - 1
-"""protobuf parses no larger message."""
-
 _RAW_INPUTS: Final = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _RAW_OUTPUTS: Final = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _IN_SHARED_MEMORY: Final = "shared_memory_region"
@@ -69,8 +66,8 @@ def infer_request(call: Inference) -> bytes:
     for name in call.outputs or ():
         request.outputs.add(name=name)
     size = sum(map(len, raw)) + request.ByteSize()
-    if size > MAX_REQUEST_BYTES - 16 * len(raw):  # a tag and a length per tensor
-        raise InvalidInput(f"the inputs have {size} bytes; a request holds at most {MAX_REQUEST_BYTES}")
+    if size > tensors.MAX_BYTES:
+        raise InvalidInput(f"the inputs have {size} bytes; a request holds at most {tensors.MAX_BYTES}")
     return wire.join(request.SerializeToString(), _RAW_INPUTS, raw)
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from protos.open_inference_pb2 import InferTensorContents
 
+MAX_BYTES: Final = (1 << 31) - (1 << 16)
+"""protobuf parses no message of 2 GiB; some room is left for names and shapes."""
+
 _TEXT: Final = frozenset({bytes, str, np.bytes_, np.str_})
 
 _TYPED: Final[Mapping[str, str]] = {
@@ -56,7 +59,7 @@ def encode(name: str, value: ArrayLike) -> Encoded:
     """Bring an input into wire form.
 
     Raises:
-        InvalidInput: ``value`` is not an array, as with rows of different lengths.
+        InvalidInput: ``value`` is too large, or not an array, as with rows of different lengths.
         DatatypeMismatch: the protocol has no datatype for its elements.
     """
     try:
@@ -69,6 +72,10 @@ def encode(name: str, value: ArrayLike) -> Encoded:
         datatype = datatypes.from_numpy(array.dtype)
     except UnknownDatatype as error:
         raise DatatypeMismatch(f"input {name!r}: {error}", field=name) from error
+    if array.nbytes > MAX_BYTES:  # before it is copied
+        raise InvalidInput(
+            f"input {name!r} has {array.nbytes} bytes; at most {MAX_BYTES} can be sent", field=name
+        )
     return Encoded(datatype, array.shape, _raw(array))
 
 

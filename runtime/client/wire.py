@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from runtime.tensors.wire import varint
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -84,10 +86,10 @@ def join(message: bytes, number: int, values: Iterable[bytes | memoryview]) -> b
 
     ``len(value)`` must be the count of bytes: views have to be of bytes.
     """
-    tag = _encode_varint(number << 3 | _LENGTH_DELIMITED)
+    tag = varint(number << 3 | _LENGTH_DELIMITED)
     parts: list[bytes | memoryview] = [message]
     for value in values:
-        parts += (tag, _encode_varint(len(value)), value)
+        parts += (tag, varint(len(value)), value)
     return b"".join(parts)
 
 
@@ -98,12 +100,3 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return result, at + index + 1
     raise WireError(f"no number at byte {at}")
-
-
-def _encode_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

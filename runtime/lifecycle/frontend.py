@@ -16,6 +16,8 @@ from runtime.runner.control import Message
 log = logging.getLogger(__name__)
 
 SERVICE: Final = "runtime.service.process"
+ENDING_S: Final = 5.0
+"""How long a process may take to end, beyond the grace, before it is killed."""
 
 
 class Frontend:
@@ -81,10 +83,17 @@ class Frontend:
         self._stopping = True
         if self.child is None:
             return
-        await self.ask({"type": "stop", "grace_s": grace_s})
-        if self.child is not None:
-            self.child.close()
-            await self.ended.wait()
+        try:
+            async with asyncio.timeout(grace_s + ENDING_S):
+                await self.ask({"type": "stop", "grace_s": grace_s})
+                if self.child is not None:
+                    self.child.close()
+                    await self.ended.wait()
+        except TimeoutError:
+            log.warning("service_killed", extra={"service": self.name})
+            if self.child is not None:
+                self.child.kill()
+                await self.ended.wait()
 
     def _heard(self, message: Message) -> None:
         future = self._replies.pop(message.get("number", 0), None)

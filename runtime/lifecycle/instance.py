@@ -60,6 +60,7 @@ class Instance:
         self.child: Child | None = None
         self._on_change = on_change
         self._backoff = Backoff()
+        self._load_failures = 0
         self._available_ns = 0
 
     def start(self) -> None:
@@ -76,9 +77,15 @@ class Instance:
         if self.child is not None:
             self.child.close()
 
+    def kill(self) -> None:
+        """End the worker now, whatever it does; what follows depends on the state."""
+        if self.child is not None:
+            self.child.kill()
+
     def _heard(self, message: Message) -> None:
         if message["type"] == "ready":
             self.error = ""
+            self._load_failures = 0
             self._available_ns = now_ns()
             self._change(State.AVAILABLE)
         elif message["type"] == "failed":
@@ -95,7 +102,8 @@ class Instance:
             "worker_ended",
             extra={"instance": self.order.instance, "status": status, "lived_s": lived / SECOND, "error": self.error},
         )
-        if not self._available_ns and self._backoff.failures >= MAX_LOAD_FAILURES:
+        self._load_failures += not self._available_ns
+        if self._load_failures >= MAX_LOAD_FAILURES:
             self.error = self.error or f"the worker ended with status {status} while it loaded the model"
             self._change(State.FAILED)
             return

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
 from runtime.config import ModelConfig, Settings
 from runtime.errors import LoadFailed
@@ -23,6 +24,9 @@ from runtime.tensors import arena
 from store import Model
 
 log = logging.getLogger(__name__)
+
+ENDING_S: Final = 2.0
+"""How long a worker without work may take to end before it is killed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,10 +104,17 @@ class Manager:
         """Stop accepting, finish what was admitted within the grace, then end workers. May be repeated."""
         self._stopping = True
         await asyncio.gather(*(frontend.stop(grace_s) for frontend in self.frontends))
-        for served in self.served:
-            for instance in served.instances:
-                instance.stop()
-        await self._until(lambda: all(i.child is None for served in self.served for i in served.instances))
+        instances = [instance for served in self.served for instance in served.instances]
+        for instance in instances:
+            instance.stop()
+        try:
+            async with asyncio.timeout(ENDING_S):
+                await self._until(lambda: all(instance.child is None for instance in instances))
+        except TimeoutError:  # in the middle of a batch that nobody waits for any more, or stopped
+            log.warning("workers_killed", extra={"left": [i.order.instance for i in instances if i.child is not None]})
+            for instance in instances:
+                instance.kill()
+            await self._until(lambda: all(instance.child is None for instance in instances))
 
     def kill(self) -> None:
         """End every process now."""

@@ -26,7 +26,7 @@ class Template:
         InvalidInput: an output is wanted that the model does not have.
     """
 
-    __slots__ = ("_chosen", "_headers", "_prefix", "_response", "_typed", "layout")
+    __slots__ = ("_chosen", "_headers", "_is_plain", "_prefix", "_response", "_typed", "layout")
 
     def __init__(
         self, name: str, version: str, layout: Layout, rows: int, wanted: tuple[str, ...] | None, *, typed: bool
@@ -43,12 +43,15 @@ class Template:
             headers.append(None if tensor.variable else raw_output_header(size))
         self._prefix = self._response.SerializeToString()
         self._headers = headers
-        if headers and headers[0] is not None:  # the usual case: one join of two or three pieces
+        if headers and headers[0] is not None:
             self._prefix += headers[0]
             headers[0] = b""
+        self._is_plain = headers == [b""] and len(layout.tensors) == 1 and not typed  # the usual case: one join
 
     def fill(self, identity: bytes, buffers: Sequence[Buffer]) -> bytes:
         """The encoded response with these tensors, which come in the layout's order."""
+        if self._is_plain and not identity:
+            return b"".join((self._prefix, buffers[0]))
         if self._typed:
             return self._fill_typed(identity, buffers)
         parts: list[Buffer] = [self._prefix]

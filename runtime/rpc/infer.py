@@ -165,7 +165,7 @@ def _reparse(data: bytes) -> wire.Cut:
     identity = request.id.encode()
     request.ClearField("raw_input_contents")
     request.ClearField("id")
-    return wire.Cut(request.SerializeToString(), identity, raws)
+    return request.SerializeToString(), identity, raws
 
 
 def _check_text(identity: bytes) -> None:

@@ -20,6 +20,8 @@ from store import Signature, TensorSpec
 from store.datatypes import NAMES, itemsize
 
 _MAX_RANK: Final = 32
+_MAX_ELEMENTS: Final = 1 << 48
+"""Extents of 0 not counted: numpy takes no extents, even of an empty array, whose product is over 64 bits."""
 
 
 class Plan:
@@ -107,6 +109,8 @@ def _tensor(tensor: pb.ModelInferRequest.InferInputTensor) -> TensorLayout:
         raise ShapeMismatch(
             f"{field}: shape {list(dims)} must have at most {_MAX_RANK} dims, none negative", field=f"{field}.shape"
         )
+    if math.prod(dim or 1 for dim in dims) > _MAX_ELEMENTS:
+        raise ShapeMismatch(f"{field}: shape {list(dims)} is larger than any array", field=f"{field}.shape")
     _check_parameters(tensor.parameters, f"{field}.parameters")
     return TensorLayout(name, tensor.datatype, dims, itemsize(tensor.datatype) * math.prod(dims))
 
@@ -121,10 +125,11 @@ def _check_parameters(parameters: Any, field: str) -> None:
 
 def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
     """Positions of the inputs in the signature's order, or as they came if it has no specs."""
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated:
-        name = min(repeated)
-        raise InvalidInput(f"inputs[{name!r}] is given twice", field=f"inputs[{name!r}]")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidInput(f"inputs[{name!r}] is given twice", field=f"inputs[{name!r}]")
+        seen.add(name)
     if not names:
         raise InvalidInput("the request has no inputs", field="inputs")
     if signature.inputs is None:
@@ -134,7 +139,7 @@ def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
         if name not in expected:
             raise InvalidInput(f"unexpected input {name!r}; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]")
     for name in expected:
-        if name not in names:
+        if name not in seen:
             raise InvalidInput(f"input {name!r} is missing; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]")
     return tuple(names.index(name) for name in expected)
 

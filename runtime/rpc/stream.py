@@ -20,7 +20,7 @@ from runtime.tensors.wire import field
 from runtime.transport.interface import StreamCall
 
 MAX_PENDING: Final = 256
-"""Requests of one stream that may wait; the client is not read from beyond that."""
+"""Requests and unread answers of one stream; the client is not read from beyond that."""
 _INFER_RESPONSE: Final = 2
 
 
@@ -64,6 +64,7 @@ class InferStream:
         self._paused = False
         self._strict = ("triton_grpc_error", "true") in [tuple(pair) for pair in call.metadata]
         call.on_message = self._message
+        call.on_drained = self.advance
         call.on_done(self._done)
         call.read()
 
@@ -80,9 +81,14 @@ class InferStream:
                     return
             if self._ended and not self._waiting:
                 self.call.finish()
-            elif self._paused and len(self._waiting) < MAX_PENDING:
+            elif self._paused and self._pending < MAX_PENDING:
                 self._paused = False
                 self.call.read()
+
+    @property
+    def _pending(self) -> int:
+        """Requests that wait and answers that the client has not taken yet."""
+        return len(self._waiting) + self.call.pending
 
     def _send(self, answer: bytes | Exception) -> bool:
         """Send one answer; False if it ended the stream."""
@@ -109,7 +115,7 @@ class InferStream:
         except Exception as error:  # noqa: BLE001  # a fence: becomes this request's answer
             self._refuse(error)
         with self._lock:
-            self._paused = len(self._waiting) >= MAX_PENDING
+            self._paused = self._pending >= MAX_PENDING
             if not self._paused:
                 self.call.read()
 
@@ -122,10 +128,9 @@ class InferStream:
                 self._waiting.append(error)
         self.advance()
 
-    def _done(self, cancelled: bool) -> None:  # noqa: FBT001  # the transport's callback
-        if cancelled:
-            with self._lock:
-                waiting = [task for task in self._waiting if isinstance(task, StreamTask)]
-                self._waiting.clear()
-            for task in waiting:
-                task.ended(cancelled)
+    def _done(self, _cancelled: bool) -> None:  # noqa: FBT001  # the transport's callback
+        with self._lock:
+            waiting = [task for task in self._waiting if isinstance(task, StreamTask)]
+            self._waiting.clear()
+        for task in waiting:  # none is left after an orderly end
+            task.ended(cancelled=True)

@@ -246,7 +246,7 @@ def _split(layout: Layout, head: bytes, arrays: Mapping[str, Array], groups: Seq
 
 def _cut(layout: Layout, array: Array, begin: int, end: int, rows: Sequence[int], share: Share) -> None:
     """Append one output's rows ``begin`` to ``end`` to a share, in wire form and task by task."""
-    text = array.dtype.kind in "OSU"
+    text = array.dtype.kind in "OSUT"
     if layout.axes is None:
         _append(array, text, share)
         return

@@ -77,7 +77,10 @@ def _rows(spec: TensorSpec, saved: Array | None, signature: Signature, size: int
 
 
 def describe(error: BaseException) -> str:
-    """Say an error in one line: what, and where in the code it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """Say an error in one line: what, and where in the code its first cause was raised."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    frames = traceback.extract_tb(first.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

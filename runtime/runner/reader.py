@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from runtime.errors import WorkerLost
 from runtime.runner.channel import Channel
+from runtime.runner.poller import READABLE, WRITABLE, Poller
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,12 @@ class Reader:
 
     def __init__(self, on_lost: Callable[[Channel], None]) -> None:
         self._on_lost = on_lost
-        self._selector = selectors.DefaultSelector()
-        self._channels: set[Channel] = set()
+        self._poller: Poller[Channel | None] = Poller()
         self._errands: deque[Callable[[], None]] = deque()
         self._wake_in, self._wake_out = os.pipe()
-        os.set_blocking(self._wake_in, False)
-        self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        for end in (self._wake_in, self._wake_out):
+            os.set_blocking(end, False)
+        self._poller.add(self._wake_in, None)
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self._stopping = False
         self._thread.start()
@@ -48,7 +49,7 @@ class Reader:
         self._stopping = True
         self._do(_nothing)
         self._thread.join()
-        self._selector.close()
+        self._poller.close()
         os.close(self._wake_in)
         os.close(self._wake_out)
 
@@ -56,21 +57,20 @@ class Reader:
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, events in self._selector.select():
-                if key.data is None:
+            for channel, events in self._poller.wait():
+                if channel is None:
                     os.read(self._wake_in, 4096)
                 else:
-                    self._serve(key.data, events)
+                    self._serve(channel, events)
             while self._errands:
                 self._errands.popleft()()
 
     def _serve(self, channel: Channel, events: int) -> None:
         try:
-            if events & selectors.EVENT_WRITE:
+            if events & WRITABLE:
                 channel.link.flush()
-                if not channel.link.wants_write:
-                    self._selector.modify(channel.link, selectors.EVENT_READ, channel)
-            if events & selectors.EVENT_READ:
+                self._poller.watch(channel.link)
+            if events & READABLE:
                 channel.read()
         except WorkerLost as error:
             log.warning("instance_lost", extra={"instance": channel.name, "cause": str(error)})
@@ -80,28 +80,26 @@ class Reader:
             self._lose(channel)
 
     def _register(self, channel: Channel) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.link.wants_write else 0)
-        self._channels.add(channel)
-        self._selector.register(channel.link, events, channel)
+        self._poller.add(channel.link.fileno(), channel)
+        self._poller.watch(channel.link)
 
     def _lose(self, channel: Channel) -> None:
-        if channel not in self._channels:
-            return
-        self._channels.remove(channel)
-        self._selector.unregister(channel.link)
-        channel.closed()
-        self._on_lost(channel)
+        if channel.link.fileno() in self._poller:  # it may be lost and removed at the same time
+            self._poller.remove(channel.link.fileno())
+            channel.closed()
+            self._on_lost(channel)
 
     def _watch_writes(self, channel: Channel) -> None:
         def watch() -> None:
-            if channel in self._channels:
-                self._selector.modify(channel.link, selectors.EVENT_READ | selectors.EVENT_WRITE, channel)
+            if channel.link.fileno() in self._poller:
+                self._poller.watch(channel.link)
 
         self._do(watch)
 
     def _do(self, errand: Callable[[], None]) -> None:
         self._errands.append(errand)
-        os.write(self._wake_out, b".")
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: the thread will wake
+            os.write(self._wake_out, b".")
 
 
 def _nothing() -> None:

@@ -11,7 +11,6 @@ It ends when the supervisor's control connection ends. A service that goes away 
 from __future__ import annotations
 
 import logging
-import selectors
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from runtime.runner import control, loading
 from runtime.runner.executor import Executor, Group
 from runtime.runner.order import Order
 from runtime.runner.peer import Peer, Stored
+from runtime.runner.poller import READABLE, WRITABLE, Poller
 from runtime.tensors.frame import Frame, Timing
 
 log = logging.getLogger("runtime.runner.worker")  # this module runs as __main__
@@ -53,21 +53,25 @@ class Worker:
         self._supervisor = supervisor
         self._executor = executor
         self._max_batch_size = max_batch_size
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(supervisor, selectors.EVENT_READ, None)
+        self._poller: Poller[Peer | None] = Poller()
+        self._poller.add(supervisor.fileno(), None)
         self._inbox: deque[Arrival] = deque()
         self._open = True
 
     def run(self) -> None:
         """Serve until the control connection ends."""
         while self._open:
-            for key, events in self._selector.select(0 if self._inbox else None):
-                if key.data is None:
+            for peer, events in self._poller.wait(block=not self._inbox):
+                if peer is None:
                     self._obey()
                 else:
-                    self._serve(key.data, events)
+                    self._serve(peer, events)
             if self._inbox:
                 self._work()
+        for peer in self._poller.owners():
+            if peer is not None:
+                self._drop(peer)
+        self._poller.close()
 
     def _obey(self) -> None:
         """Handle a message of the supervisor: the connection to one more service, or the end."""
@@ -79,14 +83,14 @@ class Worker:
         if message["type"] == "attach":
             stream, incoming, outgoing = descriptors
             peer = Peer(message["service"], socket.socket(fileno=stream), incoming, outgoing)
-            self._selector.register(peer.link, selectors.EVENT_READ, peer)
+            self._poller.add(peer.link.fileno(), peer)
 
     def _serve(self, peer: Peer, events: int) -> None:
         try:
-            if events & selectors.EVENT_WRITE:
+            if events & WRITABLE:
                 peer.link.flush()
-                self._watch(peer)
-            if events & selectors.EVENT_READ:
+                self._poller.watch(peer.link)
+            if events & READABLE:
                 now = now_ns()
                 for frame in peer.receive():
                     self._inbox.append(Arrival(peer, frame, now))
@@ -96,14 +100,10 @@ class Worker:
     def _drop(self, peer: Peer) -> None:
         """Forget a service that is gone, and its batches."""
         if peer.open:
-            self._selector.unregister(peer.link)
+            self._poller.remove(peer.link.fileno())
             self._inbox = deque(arrival for arrival in self._inbox if arrival.peer is not peer)
             peer.close()
             log.info("service_detached", extra={"service": peer.name})
-
-    def _watch(self, peer: Peer) -> None:
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.link.wants_write else 0)
-        self._selector.modify(peer.link, wanted, peer)
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -114,8 +114,8 @@ class Worker:
         late = [arrival for arrival in arrivals if 0 < arrival.frame.deadline <= now]
         for arrival in late:
             self._refuse(arrival, _EXPIRED, now)
-        if late:
-            arrivals = [arrival for arrival in arrivals if arrival not in late]
+        if late:  # refusing may have shown that a service is gone
+            arrivals = [arrival for arrival in arrivals if arrival not in late and arrival.peer.open]
         if arrivals:
             self._execute(arrivals)
 
@@ -181,14 +181,14 @@ class Worker:
             self._drop(peer)
             return
         if peer.link.wants_write:
-            self._watch(peer)
+            self._poller.watch(peer.link)
 
 
 def _failure(error: Exception) -> RuntimeServingError:
     """What to tell the service of an exception; the traceback goes to the log, under an id."""
     if isinstance(error, RuntimeServingError):
         log.warning("batch_failed", extra={"reason": error.reason, "cause": error.message})
-        return error
+        return type(error)(error.message, field=error.field)  # without the frames, which refer to the inputs
     identity = f"{now_ns():x}"
     log.error("model_raised", exc_info=error, extra={"error_id": identity})
     return ModelError(f"the model raised {type(error).__name__} (error id {identity})")

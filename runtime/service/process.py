@@ -7,6 +7,7 @@ and no framework is ever imported here.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -34,6 +35,8 @@ from runtime.tensors.layout import LayoutTable  # noqa: E402
 from store import Signature  # noqa: E402
 
 log = logging.getLogger("runtime.service.process")  # this module runs as __main__
+
+_GC_THRESHOLDS = (50_000, 20, 100)
 
 
 class Service:
@@ -161,6 +164,8 @@ def main(descriptor: int) -> int:
     routes = Routes()
     front = Front(routes, settings)
     log.info("service_started", extra={"pid": os.getpid(), "at_ns": now_ns()})
+    gc.freeze()  # what start-up made lives for ever, and requests make no cycles: look less often
+    gc.set_threshold(*_GC_THRESHOLDS)
     Service(supervisor, front, routes).run()
     return 0
 

@@ -29,7 +29,8 @@ def count(buffer: bytes | bytearray | memoryview, *, field: str) -> int:
         at += 4 + unpack(buffer, at)[0]
         elements += 1
     if at != end:
-        raise ShapeMismatch(f"{field}: its bytes end inside element {elements}: each needs a 4-byte length", field=field)
+        broken = elements + (at < end)  # the last one counted, unless not even a length was left
+        raise ShapeMismatch(f"{field}: its bytes end inside element {broken}: each needs a 4-byte length", field=field)
     return elements
 
 
@@ -55,7 +56,10 @@ def encode_all(items: Iterable[object]) -> bytes:
     pack = _LENGTH.pack
     parts: list[bytes] = []
     for item in items:
-        data = item if isinstance(item, bytes) else str(item).encode()
+        if isinstance(item, bytes):
+            data = item
+        else:
+            data = bytes(item) if isinstance(item, bytearray | memoryview) else str(item).encode()
         parts.append(pack(len(data)))
         parts.append(data)
     return b"".join(parts)

@@ -10,7 +10,7 @@ Source: protobuf encoding specification; field numbers of Open Inference Protoco
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from runtime.errors import InvalidInput
 
@@ -26,15 +26,9 @@ _RAW_OUTPUT: Final = bytes((6 << 3 | _LENGTH_DELIMITED,))
 _RESPONSE_ID: Final = bytes((3 << 3 | _LENGTH_DELIMITED,))
 
 
-class Cut(NamedTuple):
-    """An infer request in three pieces.
-
-    ``head`` is the request without the other two, ``id`` its encoded id, ``raws`` the raw tensors.
-    """
-
-    head: bytes
-    id: bytes
-    raws: list[Buffer]
+Cut = tuple[bytes, bytes, list[Buffer]]
+"""An infer request in three pieces: the head, which is the request without the others, the encoded id, and
+the raw tensors."""
 
 
 def split(data: bytes) -> Cut | None:
@@ -45,38 +39,39 @@ def split(data: bytes) -> Cut | None:
     """
     end = len(data)
     at = kept = 0
-    head: list[bytes] = []
-    identity = b""
+    head = identity = b""
     raws: list[Buffer] = []
     view = memoryview(data) if end > COPY_BELOW else data
-    while at < end:
-        start = at
-        tag = data[at]
-        if tag & 0x87 != _LENGTH_DELIMITED:
-            return None
-        try:
+    try:
+        while at < end:
+            start = at
+            tag = data[at]
             size = data[at + 1]
-        except IndexError:
-            raise _truncated() from None
-        at += 2
-        if size >= 0x80:
-            size, at = _varint(data, at - 1)
-        body = at
-        at += size
-        if at > end:
-            raise _truncated()
-        if tag == _RAW_INPUT:
-            raws.append(data[body:at] if size <= COPY_BELOW else view[body:at])
-        elif tag == _REQUEST_ID:
-            identity = data[body:at]
-        else:
-            continue
-        if start > kept:
-            head.append(data[kept:start])
-        kept = at
+            at += 2
+            if size >= 0x80:
+                size, at = _varint(data, at - 1)
+            body = at
+            at += size
+            if tag == _RAW_INPUT:
+                if at > end:
+                    break
+                raws.append(data[body:at] if size <= COPY_BELOW else view[body:at])
+            elif tag == _REQUEST_ID:
+                identity = data[body:at]
+            elif tag & 0x87 == _LENGTH_DELIMITED:
+                continue
+            else:
+                return None
+            if start > kept:
+                head += data[kept:start]
+            kept = at
+    except IndexError:
+        raise _truncated() from None
+    if at > end:
+        raise _truncated()
     if end > kept:
-        head.append(data[kept:end])
-    return Cut(head[0] if len(head) == 1 else b"".join(head), identity, raws)
+        head += data[kept:end]
+    return head, identity, raws
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

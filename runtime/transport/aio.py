@@ -7,10 +7,12 @@ the callbacks and the ``after_drain`` hooks. Answers given on other threads reac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import grpc
@@ -44,11 +46,14 @@ class Server:
         self._hooks_due = False
         self._idle = asyncio.Event()  # no call is active
         self._idle.set()
+        self._over = asyncio.Event()  # the loop has no more to do
+        self._endings: list[asyncio.Task[None]] = []
         self._stopping = False
         self._life = threading.Lock()  # stop and the end of the loop exclude each other
         self._stopped = threading.Event()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._run_loop, name="grpc-loop", daemon=True).start()
+        self._thread = threading.Thread(target=self._run_loop, name="grpc-loop", daemon=True)
+        self._thread.start()
         self._server = self._await(self._make(channel_arguments(options)))
 
     # -- set-up -------------------------------------------------------------------------------------
@@ -107,14 +112,23 @@ class Server:
             for hook in self.before_stop:
                 guarded(hook)
         with self._life:
-            if not self._stopped.is_set():
-                asyncio.run_coroutine_threadsafe(self._stop(grace or None), self._loop)
+            if self._stopped.is_set():
+                return self._stopped
+            begun = asyncio.run_coroutine_threadsafe(self._begin_stop(grace or None), self._loop)
+        if threading.current_thread() is not self._thread:
+            with contextlib.suppress(CancelledError):  # the loop was at its end already
+                begun.result()
         return self._stopped
+
+    async def _begin_stop(self, grace: float | None) -> None:
+        """Return once new calls are refused, which is the first thing that the stop does."""
+        self._endings.append(asyncio.ensure_future(self._stop(grace)))
+        await asyncio.sleep(0)
 
     async def _stop(self, grace: float | None) -> None:
         await self._server.stop(grace)
         await self._idle.wait()
-        self._loop.stop()
+        self._over.set()
 
     def post(self, function: Callable[[], object]) -> None:
         """Run on the loop; all that is posted before the loop wakes costs one wake-up."""
@@ -134,12 +148,13 @@ class Server:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        self._loop.run_until_complete(self._over.wait())
         with self._life:
-            pending = asyncio.all_tasks(self._loop)
-            for task in pending:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+            self._loop.run_until_complete(asyncio.sleep(0))  # what was posted becomes a task
+            while pending := asyncio.all_tasks(self._loop):
+                for task in pending:
+                    task.cancel()
+                self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
             self._loop.close()
             self._stopped.set()
 

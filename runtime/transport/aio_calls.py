@@ -3,6 +3,9 @@
 An answer given on any thread is stored under the call's lock and the loop is woken; the coroutine of
 the RPC, which waits on the loop, sends it. Errors in an answer are found where it is given, because
 grpc.aio would leave the client waiting.
+
+One thing is weaker than in the other implementation: grpc.aio tells of a client that leaves by an end
+of messages first, so a stream that is finished there and then reports ``on_done(False)``.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ import grpc
 import grpc.aio
 
 from runtime.transport.fence import guarded
-from runtime.transport.interface import DoneCallback, MessageCallback, Metadata, code_number, too_large
+from runtime.transport.interface import (
+    UNSENDABLE,
+    DoneCallback,
+    MessageCallback,
+    Metadata,
+    code_number,
+    too_large,
+)
 from runtime.transport.metadata import checked
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -98,7 +108,7 @@ class BaseCall:
 
     def fail(self, code: int | grpc.StatusCode, details: str, trailing: Metadata | None = None) -> bool:
         """Answer with an error status."""
-        return self._conclude(Answer(None, code_number(code), details, checked(trailing or ())))
+        return self._conclude(Answer(None, code_number(code), details, self._checked(trailing)))
 
     def cancel(self) -> None:
         """Break the RPC off."""
@@ -113,6 +123,14 @@ class BaseCall:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             guarded(callback, cancelled)
+
+    def _checked(self, trailing: Metadata | None) -> tuple[tuple[str, str | bytes], ...]:
+        """Check metadata; if it cannot be sent the call fails, as the client must not be left waiting."""
+        try:
+            return checked(trailing or ())
+        except (TypeError, ValueError):
+            self.fail(grpc.StatusCode.INTERNAL, UNSENDABLE)
+            raise
 
     def _conclude(self, answer: Answer) -> bool:
         with self._lock:
@@ -130,6 +148,7 @@ class BaseCall:
             TypeError: it is no bytes.
         """
         if not isinstance(message, bytes):
+            self.fail(grpc.StatusCode.INTERNAL, UNSENDABLE)
             raise TypeError(f"a message must be bytes, not {type(message).__name__}")
         limit = self._owner.max_message_bytes
         return too_large(len(message), limit) if len(message) > limit else None
@@ -146,12 +165,8 @@ class UnaryCall(BaseCall):
 
     def respond(self, message: bytes, trailing: Metadata | None = None) -> bool:
         """Answer with one message and status OK."""
-        try:
-            problem = self._oversize(message)
-            pairs = checked(trailing or ())
-        except (TypeError, ValueError):
-            self.fail(grpc.StatusCode.INTERNAL, "the answer could not be sent")
-            raise
+        pairs = self._checked(trailing)
+        problem = self._oversize(message)
         if problem:
             return self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
         return self._conclude(Answer(message, 0, "", pairs))
@@ -214,7 +229,7 @@ class StreamCall(BaseCall):
 
     def finish(self, trailing: Metadata | None = None) -> bool:
         """End with OK, after what is queued."""
-        return self._conclude(Answer(None, 0, "", checked(trailing or ())))
+        return self._conclude(Answer(None, 0, "", self._checked(trailing)))
 
     async def run(self) -> None:
         """Write what is sent until the end was asked for (loop)."""
@@ -270,5 +285,6 @@ class StreamCall(BaseCall):
         if message is None:
             self.on_message = None  # the end is told once
         if callback is not None:
-            guarded(callback, message)
+            if not guarded(callback, message):
+                self.fail(grpc.StatusCode.INTERNAL, "the handler failed")
             self._owner.run_hooks_soon()

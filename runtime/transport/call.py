@@ -35,7 +35,7 @@ from runtime.transport.core import (
     begin,
 )
 from runtime.transport.fence import guarded
-from runtime.transport.interface import DoneCallback, Metadata, code_number, too_large
+from runtime.transport.interface import UNSENDABLE, DoneCallback, Metadata, code_number, too_large
 from runtime.transport.metadata import checked
 
 log = logging.getLogger(__name__)
@@ -150,27 +150,34 @@ class UnaryCall(BaseCall):
 
     def respond(self, message: bytes, trailing: Metadata | None = None) -> bool:
         """Answer with one message and status OK."""
-        size = len(message)
-        status = STATUS_OK if trailing is None else Status(checked(trailing), 0, b"", 0)
+        try:
+            size = len(message)
+            status = STATUS_OK if trailing is None else Status(checked(trailing), 0, b"", 0)
+            answer = (self._initial, Message(message, 0), status)
+        except (TypeError, ValueError):
+            self.fail(_INTERNAL, UNSENDABLE)
+            raise
+        if size > (limit := self._owner.max_message_bytes):
+            return self.fail(_RESOURCE_EXHAUSTED, too_large(size, limit))
         try:
             self._claim.pop()
         except IndexError:
             return False
-        if size > (limit := self._owner.max_message_bytes):
-            self._send((self._initial, Status(None, _RESOURCE_EXHAUSTED, too_large(size, limit).encode(), 0)))
-        else:
-            self._send((self._initial, Message(message, 0), status))
+        self._send(answer)
         return True
 
     def fail(self, code: int | grpc.StatusCode, details: str, trailing: Metadata | None = None) -> bool:
         """Answer with an error status."""
-        pairs = None if trailing is None else checked(trailing)
-        status = Status(pairs, code_number(code), details.encode(), 0)
+        try:
+            pairs = None if trailing is None else checked(trailing)
+        except (TypeError, ValueError):
+            self.fail(_INTERNAL, UNSENDABLE)
+            raise
         try:
             self._claim.pop()
         except IndexError:
             return False
-        self._send((self._initial, status))
+        self._send((self._initial, Status(pairs, code_number(code), details.encode(), 0)))
         return True
 
     def cancel(self) -> None:
@@ -182,9 +189,8 @@ class UnaryCall(BaseCall):
         """Start the answer's batch; the caller holds the claim, and ``_sent`` must come."""
         try:
             begin(self._core, operations, self._sent)
-        except BaseException:  # such as a message that is no bytes
-            sorry = Status(None, _INTERNAL, b"the answer could not be sent", 0)
-            begin(self._core, (NO_INITIAL, sorry), self._sent)
+        except BaseException:
+            begin(self._core, (NO_INITIAL, Status(None, _INTERNAL, UNSENDABLE.encode(), 0)), self._sent)
             raise
 
     def _received(self, event: Event) -> None:

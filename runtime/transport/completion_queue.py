@@ -60,7 +60,9 @@ class Server:
         self._requested = 0  # requests for a call that have not come back
         self._shut = False  # the C server said that it has shut down
         self._started = False
-        self._stopping = False
+        self._stopping = False  # stop() was called
+        self._draining = False  # the C server was told
+        self._must_cancel = False  # a grace is over
         self._life = threading.Lock()  # start, stop and destroy exclude each other
         self._timers: list[threading.Timer] = []
         self._stopped = threading.Event()
@@ -127,6 +129,9 @@ class Server:
                 guarded(hook)
             with self._life:
                 self._core.shutdown(self._queue, self._shutdown_done)
+                self._draining = True
+                if self._must_cancel:
+                    self._core.cancel_all_calls()
         if grace:
             self._cancel_after(grace)
         else:
@@ -143,7 +148,8 @@ class Server:
 
     def _cancel_all(self) -> None:
         with self._life:
-            if not self._stopped.is_set():
+            self._must_cancel = True  # a stop that is still at its hooks does it when it gets there
+            if self._draining and not self._stopped.is_set():
                 self._core.cancel_all_calls()
 
     # -- the loop -----------------------------------------------------------------------------------

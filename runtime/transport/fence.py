@@ -8,9 +8,15 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
-def guarded(callback: Callable[..., object], *args: object) -> None:
-    """Call and log whatever is raised: the thread that serves every client must survive it."""
+def guarded(callback: Callable[..., object], *args: object) -> bool:
+    """Call and log whatever is raised: the thread that serves every client must survive it.
+
+    Returns:
+        Whether the callback returned.
+    """
     try:
         callback(*args)
     except BaseException:
         log.exception("transport_callback_failed")
+        return False
+    return True

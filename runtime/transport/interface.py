@@ -25,7 +25,10 @@ DoneCallback = Callable[[bool], None]
 MessageCallback = Callable[[bytes | None], None]
 
 OK = 0
-DRAIN_LIMIT = 64
+UNSENDABLE = "the answer could not be sent"
+"""Details of INTERNAL for an answer that is no bytes or whose metadata gRPC cannot carry."""
+
+DRAIN_LIMIT = 128
 """Most events that are handled before the ``after_drain`` hooks run, even if more are ready."""
 
 
@@ -92,7 +95,7 @@ class Call(Protocol):
 
         Raises:
             TypeError, ValueError: the message is no bytes or the metadata cannot be carried; the
-                client gets INTERNAL unless the call is answered otherwise.
+                client, which must not be left waiting, gets INTERNAL.
 
         A message over the size limit ends the call with RESOURCE_EXHAUSTED and returns True.
         """
@@ -112,7 +115,8 @@ class StreamCall(Call, Protocol):
     """
 
     on_message: MessageCallback | None
-    """Gets each message that was read, then None once: the client has sent its last, or it is over."""
+    """Gets each message that was read, then None once: the client has sent its last, or it is over.
+    If it raises, the stream ends with INTERNAL."""
 
     on_drained: Callable[[], None] | None
     """Called whenever all that was sent has left, and once more when the RPC is over."""
@@ -131,7 +135,7 @@ class StreamCall(Call, Protocol):
             False if the stream is over or its end was asked for.
 
         Raises:
-            TypeError: the message is no bytes.
+            TypeError: the message is no bytes; the stream ends with INTERNAL.
 
         A message over the size limit ends the stream with RESOURCE_EXHAUSTED and returns False.
         """

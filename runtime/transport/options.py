@@ -98,13 +98,20 @@ _UNLESS_ZERO: dict[str, tuple[str, ...]] = {
     "max_connection_age_grace_ms": ("grpc.max_connection_age_grace_ms",),
     "max_connection_idle_ms": ("grpc.max_connection_idle_ms",),
 }
+_BURSTS: ChannelArguments = (
+    ("grpc.server.max_pending_requests", MAX_INT),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_INT),
+)
+"""Calls that wait inside the C library to be picked up. From 1000 on it would break off some of them at
+random, as CANCELLED; they are picked up within milliseconds, and refused by us where that has to be."""
+
 _COMPRESSION = ("grpc.default_compression_level", 2)
 """The one compression switch that asks what the peer accepts; 2 is the middle level."""
 
 
 def channel_arguments(options: TransportOptions) -> ChannelArguments:
     """The channel arguments that stand for the options; ``max_concurrent_calls`` is the server's own."""
-    arguments: list[tuple[str, int]] = []
+    arguments: list[tuple[str, int]] = list(_BURSTS)
     for field in fields(options):
         value = int(getattr(options, field.name))
         names = _ALWAYS.get(field.name, ())

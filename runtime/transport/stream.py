@@ -20,7 +20,6 @@ import grpc
 
 from runtime.transport.call import BaseCall
 from runtime.transport.core import (
-    STATUS_OK,
     Event,
     Message,
     Owner,
@@ -31,7 +30,7 @@ from runtime.transport.core import (
     ignore,
 )
 from runtime.transport.fence import guarded
-from runtime.transport.interface import MessageCallback, Metadata, code_number, too_large
+from runtime.transport.interface import UNSENDABLE, MessageCallback, Metadata, code_number, too_large
 from runtime.transport.metadata import checked
 
 log = logging.getLogger(__name__)
@@ -89,12 +88,13 @@ class StreamCall(BaseCall):
 
     def send(self, message: bytes) -> bool:
         """Queue a message."""
+        if not isinstance(message, bytes):
+            self.fail(grpc.StatusCode.INTERNAL, UNSENDABLE)
+            raise TypeError(f"a message must be bytes, not {type(message).__name__}")
         size, limit = len(message), self._owner.max_message_bytes
         if size > limit:
             self.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, too_large(size, limit))
             return False
-        if not isinstance(message, bytes):
-            raise TypeError(f"a message must be bytes, not {type(message).__name__}")
         with self._lock:
             if not self._open or self._status is not None:
                 return False
@@ -115,19 +115,24 @@ class StreamCall(BaseCall):
 
     def finish(self, trailing: Metadata | None = None) -> bool:
         """End with OK, after what is queued."""
-        return self._conclude(STATUS_OK if trailing is None else Status(checked(trailing), 0, b"", 0))
+        return self._conclude(0, b"", trailing)
 
     def fail(self, code: int | grpc.StatusCode, details: str, trailing: Metadata | None = None) -> bool:
         """End with an error, after what is queued."""
-        pairs = None if trailing is None else checked(trailing)
-        return self._conclude(Status(pairs, code_number(code), details.encode(), 0))
+        return self._conclude(code_number(code), details.encode(), trailing)
 
     def cancel(self) -> None:
         """Break the RPC off, with what is queued."""
         if self._open:
             self._core.cancel()
 
-    def _conclude(self, status: Any) -> bool:
+    def _conclude(self, code: int, details: bytes, trailing: Metadata | None) -> bool:
+        try:
+            pairs = None if trailing is None else checked(trailing)
+        except (TypeError, ValueError):
+            self.fail(grpc.StatusCode.INTERNAL, UNSENDABLE)
+            raise
+        status = Status(pairs, code, details, 0)
         with self._lock:
             if not self._open or self._status is not None:
                 return False
@@ -172,8 +177,8 @@ class StreamCall(BaseCall):
         callback = self.on_message
         if message is None:
             self.on_message = None  # the end is told once
-        if callback is not None:
-            guarded(callback, message)
+        if callback is not None and not guarded(callback, message):
+            self.fail(grpc.StatusCode.INTERNAL, "the handler failed")
 
     def _sent(self, _event: Event) -> None:
         with self._lock:

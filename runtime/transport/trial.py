@@ -6,12 +6,13 @@ It fails, hangs or dies if anything is not as the transport expects, so it check
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Callable
 
 import grpc
 
+from runtime.runner import control
 from runtime.transport.completion_queue import Server
 from runtime.transport.interface import Call, StreamCall
 from runtime.transport.options import TransportOptions
@@ -24,22 +25,22 @@ def main() -> None:
     """Serve every operation to a stock client, then stop."""
     rounds = threading.Semaphore(0)
     held: list[Call] = []
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"unix:{folder}/socket"
-        server = Server(TransportOptions(keepalive_time_ms=1000))
-        server.after_drain.append(rounds.release)
-        cancelled, arrived = _add_methods(server, held)
-        server.add_port(address)
-        server.start()
-        with grpc.insecure_channel(address) as channel:
-            _unary(channel)
-            _streams(channel)
-            future = channel.unary_unary("/t.T/Hold").future(b"", timeout=60)
-            _demand(arrived.wait(_WAIT_S) and 50 < held[0].time_remaining() < 65, "deadline")
-            future.cancel()
-            _demand(cancelled.wait(_WAIT_S) and not held[0].respond(b""), "cancellation")
-        _demand(rounds.acquire(timeout=_WAIT_S), "hooks")
-        _demand(server.stop(1).wait(_WAIT_S) and server.active == 0, "stop")
+    control.die_with_parent()
+    address = f"unix-abstract:runtime-trial-{secrets.token_hex(16)}"  # leaves no file, however it ends
+    server = Server(TransportOptions(keepalive_time_ms=1000))
+    server.after_drain.append(rounds.release)
+    cancelled, arrived = _add_methods(server, held)
+    server.add_port(address)
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        _unary(channel)
+        _streams(channel)
+        future = channel.unary_unary("/t.T/Hold").future(b"", timeout=60)
+        _demand(arrived.wait(_WAIT_S) and 50 < held[0].time_remaining() < 65, "deadline")
+        future.cancel()
+        _demand(cancelled.wait(_WAIT_S) and not held[0].respond(b""), "cancellation")
+    _demand(rounds.acquire(timeout=_WAIT_S), "hooks")
+    _demand(server.stop(1).wait(_WAIT_S) and server.active == 0, "stop")
     os._exit(0)  # the verdict is in; what the interpreter would tidy up does not matter
 
 

@@ -18,6 +18,11 @@ MAX_FUNCTION_LINES = 50
 WALL_CLOCK_ALLOWED = ("runtime/clock.py", "runtime/logs.py", "runtime/transport/")
 """Log lines carry the time of day, and gRPC counts deadlines by it."""
 
+DECISIONS = ("runtime/batching/task.py", "runtime/batching/queue.py", "runtime/batching/policy.py")
+"""Modules that are handed the time and never ask for it."""
+
+UNITS = {"Clock", "MILLISECOND", "SECOND"}
+
 NO_REAL_SLEEP = ("tests/unit/", "tests/property/")
 
 
@@ -68,6 +73,19 @@ def test_no_function_is_too_long() -> None:
 def test_the_wall_clock_is_read_only_where_it_is_meant() -> None:
     looked_at = [s for s in sources() if not s[0].startswith((*WALL_CLOCK_ALLOWED, "tests/", "benchmarks/"))]
     assert [f"{path}:{line}" for path, _, tree in looked_at for line in calls(tree, "time")] == []
+
+
+def test_decisions_take_only_units_from_the_clock() -> None:
+    imported = {
+        f"{path}: {alias.name}"
+        for path, _, tree in sources()
+        if path in DECISIONS
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in {"runtime", "runtime.clock"}
+        for alias in node.names
+        if alias.name == "clock" or (node.module == "runtime.clock" and alias.name not in UNITS)
+    }
+    assert imported == set()
 
 
 def test_quick_tests_do_not_sleep() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -58,8 +59,9 @@ def test_no_name_of_ours_is_left_in_the_reflected_files() -> None:
 
 def test_a_message_built_from_reflection_has_the_same_bytes() -> None:
     described = service.reflection_pool().FindMessageTypeByName("inference.ModelConfigResponse")
-    theirs = message_factory.GetMessageClass(described)()
+    theirs: Any = message_factory.GetMessageClass(described)()
     ours = open_inference_pb2.ModelConfigResponse()
+    message: Any
     for message in (theirs, ours):
         message.config.name = "m"
         message.config.dynamic_batching.preferred_batch_size[:] = [4, 8]

@@ -37,11 +37,15 @@ def rich() -> Any:
     def message(name: str, *fields: tuple[str, int, str]) -> None:
         added = file.message_type.add(name=name)
         for field_name, number, kind in fields:
-            field = added.field.add(name=field_name, number=number, label=3 if kind.startswith("*") else 1)
-            kind = kind.removeprefix("*")
-            field.type = {"int": 5, "str": 9}.get(kind, 11)
-            if field.type == 11:
-                field.type_name = kind
+            field = added.field.add(name=field_name, number=number)
+            field.label = field.LABEL_REPEATED if kind.startswith("*") else field.LABEL_OPTIONAL
+            match kind.removeprefix("*"):
+                case "int":
+                    field.type = field.TYPE_INT32
+                case "str":
+                    field.type = field.TYPE_STRING
+                case name_of_message:
+                    field.type, field.type_name = field.TYPE_MESSAGE, name_of_message
 
     message("Status", ("code", 1, "int"), ("message", 2, "str"), ("details", 3, "*.google.protobuf.Any"))
     message("RetryInfo", ("retry_delay", 1, ".google.protobuf.Duration"))

@@ -19,7 +19,9 @@ def models(tmp_path: Path) -> ModelStore:
 def save(models: ModelStore) -> Saver:
     """Publish a small model: ``save("name", version=…, content=…, labels=…)``."""
 
-    def saver(name: str = "iris", version: str | None = None, content: bytes = b"weights", **fields: object) -> Model:
+    def saver(
+        name: str = "iris", version: str | None = None, content: bytes = b"weights", **fields: object
+    ) -> Model:
         info = ModelInfo(name=name, version=version or Tag.new_version(), module="python", **fields)  # type: ignore[arg-type]
         with models.create(info) as draft:
             (draft.path / "weights.bin").write_bytes(content)

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import numpy as np
 import pytest
 
 from store import Context, InvalidManifest, InvalidTag, ModelInfo, Signature, TensorSpec
-from store.plain import MAX_DEPTH, to_plain
+from store.plain import MAX_DEPTH, MAX_VALUES, to_plain
 
 FULL = ModelInfo(
     name="iris",
     version="v1",
     module="sklearn",
     signatures={
-        "predict": Signature(True, (0, 0), (TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "INT64", (-1,)),)),
+        "predict": Signature(
+            True, (0, 0), (TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "INT64", (-1,)),)
+        ),
         "encode": Signature(True, (1, 0)),
     },
     labels={"owner": "nlp_team", "stage": "yes", "number": "123"},
@@ -59,7 +62,7 @@ def test_a_missing_field_is_named_with_the_file(missing: str) -> None:
     import yaml
 
     document = {name: value for name, value in FULL.to_dict().items() if name != missing}
-    with pytest.raises(InvalidManifest, match="here/model.yaml") as caught:
+    with pytest.raises(InvalidManifest, match=r"here/model\.yaml") as caught:
         ModelInfo.load(yaml.safe_dump(document), "here/model.yaml")
     assert caught.value.field == missing
 
@@ -94,7 +97,8 @@ def test_a_wrong_field_is_named(line: str, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "- a", "a: [", "!!python/object/apply:os.system ['true']", "a: 2022-99-99", "x" * (5 << 20), "\0"]
+    "text",
+    ["", "- a", "a: [", "!!python/object/apply:os.system ['true']", "a: 2022-99-99", "x" * (5 << 20), "\0"],
 )
 def test_what_is_no_manifest_is_refused(text: str) -> None:
     with pytest.raises(InvalidManifest):
@@ -103,8 +107,18 @@ def test_what_is_no_manifest_is_refused(text: str) -> None:
 
 def test_a_text_that_names_itself_a_billion_times_is_refused_quickly() -> None:
     lines = ["l0: &l0 [x, x]"] + [f"l{n}: &l{n} [*l{n - 1}, *l{n - 1}]" for n in range(1, 31)]
-    with pytest.raises(InvalidManifest, match="more than"):
+    with pytest.raises(InvalidManifest, match="aliases"):
         ModelInfo.load("\n".join(lines))
+
+
+def test_text_without_a_utf8_form_is_refused() -> None:
+    with pytest.raises(InvalidManifest, match="UTF-8"):
+        to_plain({"a": "\ud800"}, "metadata")
+
+
+def test_too_many_values_are_refused() -> None:
+    with pytest.raises(InvalidManifest, match="more than"):
+        to_plain([0] * MAX_VALUES, "metadata")
 
 
 def test_deep_nesting_is_refused() -> None:
@@ -118,8 +132,9 @@ def test_deep_nesting_is_refused() -> None:
 
 
 def test_metadata_of_other_types_names_the_key() -> None:
+    scores: Any = [1.0, np.float32(2)]
     with pytest.raises(InvalidManifest, match=r"metadata\.scores\[1\] is a float32") as caught:
-        ModelInfo(name="a", version="b", module="m", metadata={"scores": [1.0, np.float32(2)]})  # type: ignore[dict-item]
+        ModelInfo(name="a", version="b", module="m", metadata={"scores": scores})
     assert caught.value.field == "metadata.scores[1]"
 
 
@@ -127,7 +142,10 @@ def test_subclasses_of_plain_types_become_plain() -> None:
     class Stage(enum.StrEnum):
         DEV = "dev"
 
-    plain = to_plain({"acc": np.float64(0.5), "stage": Stage.DEV, "level": enum.IntEnum("L", "ONE").ONE}, "metadata")
+    class Level(enum.IntEnum):
+        ONE = 1
+
+    plain = to_plain({"acc": np.float64(0.5), "stage": Stage.DEV, "level": Level.ONE}, "metadata")
     assert plain == {"acc": 0.5, "stage": "dev", "level": 1}
     assert isinstance(plain, dict)
     assert [type(value) for value in plain.values()] == [float, str, int]

@@ -23,7 +23,9 @@ def test_a_pair_gives_input_and_output_axis(pair: object) -> None:
 
 
 def test_specs_are_read_in_order() -> None:
-    signature = Signature.parse({"batchable": True, "inputs": [X, TensorSpec("z", "BYTES", (-1,))], "outputs": (Y,)})
+    signature = Signature.parse(
+        {"batchable": True, "inputs": [X, TensorSpec("z", "BYTES", (-1,))], "outputs": (Y,)}
+    )
     assert signature.inputs == (TensorSpec("x", "FP32", (-1, 4)), TensorSpec("z", "BYTES", (-1,)))
     assert signature.outputs == (TensorSpec("y", "INT64", (-1,)),)
 

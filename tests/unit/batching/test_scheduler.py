@@ -1,0 +1,424 @@
+"""The scheduler with instances that are finished by hand and a clock that stands still."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from runtime.batching.policy import Greedy
+from runtime.batching.scheduler import Limits, Scheduler
+from runtime.batching.task import Batch, State
+from runtime.clock import MILLISECOND
+from runtime.errors import (
+    DeadlineExceeded,
+    Draining,
+    MemoryExhausted,
+    ModelError,
+    NotReady,
+    QueueFull,
+    WorkerLost,
+)
+from tests.support.clock import FakeClock
+from tests.support.instances import FakeInstance
+from tests.support.tasks import RecordingTask, key
+
+SHORT, LONG = MILLISECOND // 2, 10 * MILLISECOND
+A, B = key("a"), key("b")
+
+
+class Rig:
+    """A scheduler with some instances."""
+
+    def __init__(self, instances: int = 1, **limits: int) -> None:
+        self.clock = FakeClock()
+        self.scheduler = Scheduler(Limits(**limits), clock=self.clock)
+        self.instances = [FakeInstance() for _ in range(instances)]
+        for instance in self.instances:
+            self.scheduler.attach(instance)
+
+    @property
+    def only(self) -> FakeInstance:
+        (instance,) = self.instances
+        return instance
+
+    def submit(self, *tasks: RecordingTask) -> None:
+        for task in tasks:
+            self.scheduler.submit(task)
+        self.scheduler.pump()
+
+    def occupied(self) -> RecordingTask:
+        """Have one task run on each instance; returns the last."""
+        for _ in self.instances:
+            task = RecordingTask(A)
+            self.submit(task)
+        return task
+
+    def balance(self) -> tuple[int, int]:
+        """Admitted, and what became of them."""
+        s = self.scheduler.statistics
+        held = sum(len(batch.tasks) for instance in self.instances for batch in instance.running)
+        return s.admitted, s.completed + s.failed + s.expired + s.cancelled + held
+
+
+def test_an_idle_instance_takes_what_is_queued_as_one_batch() -> None:
+    rig = Rig()
+    tasks = [RecordingTask(A, 2), RecordingTask(A, 3)]
+    rig.submit(*tasks)
+    (batch,) = rig.only.running
+    assert batch.tasks == tasks
+    assert (batch.rows, batch.closed_ns) == (5, rig.clock.now_ns)
+    assert all(task.state is State.RUNNING for task in tasks)
+    assert rig.scheduler.busy
+
+
+def test_nothing_leaves_before_it_is_pumped() -> None:
+    rig = Rig()
+    rig.scheduler.submit(RecordingTask(A))
+    assert rig.only.sent == []
+    assert rig.scheduler.queued_rows == 1
+    rig.scheduler.pump()
+    assert len(rig.only.sent) == 1
+
+
+def test_what_waited_leaves_when_the_instance_is_free() -> None:
+    rig = Rig()
+    first = rig.occupied()
+    later = [RecordingTask(A), RecordingTask(A)]
+    rig.submit(*later)
+    assert len(rig.only.sent) == 1
+    rig.only.finish(rig.scheduler, execution_ns=LONG)
+    assert first.outcomes == [[]]
+    assert rig.only.running[0].tasks == later
+    rig.only.finish(rig.scheduler)
+    assert not rig.scheduler.busy
+
+
+def test_a_batch_never_has_more_rows_or_bytes_than_the_limits() -> None:
+    rig = Rig(max_batch_size=4, max_batch_bytes=10)
+    rig.submit(*(RecordingTask(A, 3) for _ in range(2)), *(RecordingTask(A, size=6) for _ in range(2)))
+    while rig.only.running:
+        rig.only.finish(rig.scheduler)
+    assert [batch.rows for batch in rig.only.sent] == [3, 4, 1]
+
+
+def test_tasks_of_different_keys_never_share_a_batch() -> None:
+    rig = Rig(instances=2)
+    rig.submit(RecordingTask(A), RecordingTask(B), RecordingTask(A))
+    assert [[batch.key for batch in instance.sent] for instance in rig.instances] == [[A], [B]]
+    assert rig.instances[0].sent[0].rows == 2
+
+
+def test_no_instance_is_idle_while_work_is_queued() -> None:
+    rig = Rig(instances=3)
+    for _ in range(3):
+        rig.submit(RecordingTask(A))
+    assert [len(instance.running) for instance in rig.instances] == [1, 1, 1]
+
+
+def test_an_instance_that_comes_late_takes_what_waits() -> None:
+    rig = Rig(instances=0)
+    task = RecordingTask(A)
+    rig.submit(task)
+    instance = FakeInstance()
+    rig.scheduler.attach(instance)
+    assert instance.running[0].tasks == [task]
+    assert rig.scheduler.instances == 1
+
+
+def test_short_batches_are_sent_one_ahead_and_never_two() -> None:
+    rig = Rig()
+    rig.occupied()
+    rig.only.finish(rig.scheduler, execution_ns=SHORT)
+    for _ in range(4):
+        rig.submit(RecordingTask(A))
+    assert len(rig.only.running) == 2
+    assert rig.scheduler.queued_rows == 2
+
+
+def test_long_batches_are_not_sent_ahead() -> None:
+    rig = Rig()
+    rig.occupied()
+    rig.only.finish(rig.scheduler, execution_ns=LONG)
+    for _ in range(3):
+        rig.submit(RecordingTask(A))
+    assert len(rig.only.running) == 1
+
+
+def test_full_queue_rejects_at_once_and_leaves_the_task_alone() -> None:
+    rig = Rig(max_queued_rows=2)
+    rig.occupied()
+    rig.submit(RecordingTask(A, 2))
+    task = RecordingTask(A)
+    with pytest.raises(QueueFull):
+        rig.scheduler.submit(task)
+    assert task.outcomes == []
+    assert (rig.scheduler.statistics.rejected, rig.scheduler.statistics.admitted) == (1, 2)
+
+
+# -- deadlines and cancellation ---------------------------------------------------------------------
+
+
+def test_expired_work_never_starts() -> None:
+    rig = Rig()
+    rig.occupied()
+    late = RecordingTask(A, deadline_ns=rig.clock.now_ns + 10)
+    on_time = RecordingTask(A, deadline_ns=rig.clock.now_ns + 11)
+    rig.submit(late, on_time)
+    rig.clock.advance(10)
+    rig.only.finish(rig.scheduler)
+    assert isinstance(late.error, DeadlineExceeded)
+    assert rig.only.running[0].tasks == [on_time]
+    assert rig.scheduler.statistics.expired == 1
+
+
+def test_a_lane_in_which_all_expired_does_not_hold_up_the_next() -> None:
+    rig = Rig()
+    rig.occupied()
+    late = [RecordingTask(A, deadline_ns=rig.clock.now_ns + 1) for _ in range(3)]
+    other = RecordingTask(B)
+    rig.submit(*late, other)
+    rig.clock.advance(1)
+    rig.only.finish(rig.scheduler)
+    assert rig.only.running[0].tasks == [other]
+    assert all(isinstance(task.error, DeadlineExceeded) for task in late)
+
+
+def test_cancelled_work_never_starts_and_is_not_answered() -> None:
+    rig = Rig()
+    rig.occupied()
+    task = RecordingTask(A)
+    rig.submit(task)
+    rig.scheduler.cancel(task)
+    rig.scheduler.cancel(task)
+    rig.only.finish(rig.scheduler)
+    assert (task.outcomes, task.state, len(rig.only.sent)) == ([], State.DONE, 1)
+    assert rig.scheduler.statistics.cancelled == 1
+    assert not rig.scheduler.busy
+
+
+def test_cancelling_what_runs_leaves_the_batch_alone() -> None:
+    rig = Rig()
+    task = rig.occupied()
+    rig.scheduler.cancel(task)
+    assert task.state is State.RUNNING
+    rig.only.finish(rig.scheduler)
+    assert task.state is State.DONE
+    assert rig.scheduler.statistics.cancelled == 0
+
+
+def test_cancelling_what_is_done_does_nothing() -> None:
+    rig = Rig()
+    task = rig.occupied()
+    rig.only.finish(rig.scheduler)
+    rig.scheduler.cancel(task)
+    assert rig.balance() == (1, 1)
+
+
+# -- lost workers -----------------------------------------------------------------------------------
+
+
+def test_a_lost_batch_runs_once_more_elsewhere_ahead_of_others() -> None:
+    rig = Rig(instances=2)
+    rig.occupied()
+    waiting = RecordingTask(A)
+    rig.submit(waiting)
+    lost, kept = rig.instances
+    (first,) = lost.running[0].tasks
+    rig.scheduler.detach(lost)
+    assert rig.scheduler.instances == 1
+    kept.finish(rig.scheduler, execution_ns=LONG)
+    assert kept.running[0].tasks == [first, waiting]
+    kept.finish(rig.scheduler)
+    assert len(first.outcomes) == 1  # type: ignore[attr-defined]
+    assert rig.scheduler.statistics.retried == 1
+
+
+def test_lost_batches_wait_for_the_next_instance_in_their_order() -> None:
+    rig = Rig(max_batch_size=1)
+    rig.occupied()
+    rig.only.finish(rig.scheduler, execution_ns=SHORT)
+    tasks = [RecordingTask(A) for _ in range(3)]
+    rig.submit(*tasks)
+    assert len(rig.only.running) == 2
+    rig.scheduler.detach(rig.only)
+    again = FakeInstance()
+    rig.scheduler.attach(again)
+    for _ in range(3):
+        again.finish(rig.scheduler)
+    assert [batch.tasks for batch in again.sent] == [[task] for task in tasks]
+
+
+def test_a_task_that_was_lost_twice_fails_with_worker_lost() -> None:
+    rig = Rig()
+    task = rig.occupied()
+    rig.scheduler.detach(rig.only)
+    again = FakeInstance()
+    rig.scheduler.attach(again)
+    rig.scheduler.detach(again)
+    assert isinstance(task.error, WorkerLost)
+    assert (task.state, rig.scheduler.statistics.failed, rig.scheduler.statistics.retried) == (State.DONE, 1, 1)
+    assert not rig.scheduler.busy
+
+
+def test_what_was_cancelled_while_it_ran_is_not_run_again() -> None:
+    rig = Rig()
+    task = rig.occupied()
+    rig.scheduler.cancel(task)
+    rig.scheduler.detach(rig.only)
+    again = FakeInstance()
+    rig.scheduler.attach(again)
+    assert again.sent == []
+    assert task.state is State.DONE
+    assert rig.balance() == (1, 1)
+
+
+def test_what_expired_while_it_ran_is_not_run_again() -> None:
+    rig = Rig()
+    task = RecordingTask(A, deadline_ns=rig.clock.now_ns + 5)
+    rig.submit(task)
+    rig.clock.advance(5)
+    rig.scheduler.detach(rig.only)
+    again = FakeInstance()
+    rig.scheduler.attach(again)
+    assert isinstance(task.error, DeadlineExceeded)
+    assert again.sent == []
+
+
+def test_an_instance_found_dead_when_sending_costs_no_attempt() -> None:
+    rig = Rig(instances=2)
+    dead, alive = rig.instances
+    dead.refusal = WorkerLost("gone")
+    task = RecordingTask(A)
+    rig.submit(task)
+    assert alive.running[0].tasks == [task]
+    assert (task.attempts, rig.scheduler.instances) == (0, 1)
+    rig.scheduler.detach(dead)
+    assert rig.scheduler.instances == 1
+
+
+def test_a_batch_still_running_on_an_instance_found_dead_is_run_again() -> None:
+    rig = Rig()
+    first = rig.occupied()
+    rig.only.finish(rig.scheduler, execution_ns=SHORT)
+    running, waiting = RecordingTask(A), RecordingTask(A)
+    rig.submit(running)
+    rig.only.refusal = WorkerLost("gone")
+    rig.submit(waiting)
+    rig.scheduler.detach(rig.only)
+    again = FakeInstance()
+    rig.scheduler.attach(again)
+    assert again.running[0].tasks == [running, waiting]
+    assert (first.attempts, running.attempts, waiting.attempts) == (0, 1, 0)
+
+
+def test_an_answer_of_an_instance_that_is_no_longer_used_still_counts() -> None:
+    rig = Rig()
+    task = rig.occupied()
+    rig.only.finish(rig.scheduler, execution_ns=SHORT)
+    late = RecordingTask(A)
+    rig.submit(late)
+    rig.only.refusal = WorkerLost("gone")
+    waiting = RecordingTask(A)
+    rig.submit(waiting)  # finds it dead
+    rig.only.finish(rig.scheduler)
+    assert late.outcomes == [[]]
+    rig.scheduler.cancel(waiting)
+    assert rig.balance() == (3, 3)
+    assert task.outcomes == [[]]
+
+
+def test_detaching_twice_does_nothing_the_second_time() -> None:
+    rig = Rig()
+    rig.occupied()
+    rig.scheduler.detach(rig.only)
+    rig.scheduler.detach(rig.only)
+    assert rig.scheduler.statistics.retried == 1
+
+
+# -- failures ---------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_cannot_be_sent_fails_and_the_next_is_tried() -> None:
+    rig = Rig()
+    large = RecordingTask(A)
+    rig.only.refusal = MemoryExhausted("too large")
+    rig.submit(large)
+    assert isinstance(large.error, MemoryExhausted)
+    rig.only.refusal = None
+    rig.submit(RecordingTask(A))
+    assert len(rig.only.running) == 1
+    assert (rig.scheduler.statistics.failed, rig.scheduler.instances) == (1, 1)
+
+
+def test_failed_batches_are_counted_as_failed() -> None:
+    rig = Rig()
+    task = rig.occupied()
+    rig.only.finish(rig.scheduler, failed=True)
+    assert isinstance(task.error, ModelError)
+    assert (rig.scheduler.statistics.failed, rig.scheduler.statistics.completed) == (1, 0)
+
+
+def test_statistics_add_up_times_and_sizes() -> None:
+    rig = Rig()
+    rig.occupied()
+    rig.submit(RecordingTask(A, 2))
+    rig.clock.advance(5)
+    rig.submit(RecordingTask(A, 3))
+    rig.clock.advance(10)
+    rig.only.finish(rig.scheduler, execution_ns=LONG)
+    rig.only.finish(rig.scheduler, execution_ns=LONG)
+    s = rig.scheduler.statistics
+    assert (s.batches, s.rows, s.completed, s.batch_sizes) == (2, 6, 3, {1: 1, 5: 1})
+    assert (s.queue_ns, s.execution_ns) == (15 + 10, 2 * LONG)
+
+
+# -- the end ----------------------------------------------------------------------------------------
+
+
+def test_closing_fails_what_waits_and_answers_what_runs() -> None:
+    rig = Rig()
+    running = rig.occupied()
+    waiting = [RecordingTask(A), RecordingTask(B)]
+    rig.submit(*waiting)
+    rig.scheduler.close()
+    assert all(isinstance(task.error, NotReady) for task in waiting)
+    rig.only.finish(rig.scheduler)
+    assert running.outcomes == [[]]
+    assert rig.balance() == (3, 3)
+
+
+def test_a_closed_scheduler_refuses_as_it_was_told_without_growing_a_traceback() -> None:
+    rig = Rig()
+    rig.scheduler.close(Draining("going down"))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(Draining) as caught:
+            rig.scheduler.submit(RecordingTask(A))
+        depths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(set(depths)) == 1
+    assert rig.scheduler.statistics.admitted == 0
+
+
+def test_what_is_lost_after_closing_is_answered_although_nobody_can_run_it() -> None:
+    rig = Rig()
+    running = rig.occupied()
+    rig.scheduler.close(Draining("going down"))
+    rig.scheduler.detach(rig.only)
+    assert isinstance(running.error, Draining)
+    assert not rig.scheduler.busy
+    assert rig.balance() == (1, 1)
+
+
+def test_another_policy_can_be_given() -> None:
+    scheduler = Scheduler(Limits(), policy=Greedy(ahead_ns=LONG), clock=FakeClock())
+    instance = FakeInstance()
+    scheduler.attach(instance)
+    batches: list[Batch] = instance.running
+    scheduler.submit(RecordingTask(A))
+    scheduler.pump()
+    instance.finish(scheduler, execution_ns=LONG)
+    for _ in range(2):
+        scheduler.submit(RecordingTask(A))
+        scheduler.pump()
+    assert len(batches) == 2
