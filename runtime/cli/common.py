@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
-store_option = click.option(
-    "--store",
-    metavar="DIR",
-    default=None,
-    help="Model store. Default: models in $RUNTIME_HOME or ~/.runtime.",
-)
+STORE_HELP = "Model store. Default: models in $RUNTIME_HOME or ~/.runtime."
+
+store_option = click.option("--store", metavar="DIR", envvar="RUNTIME_STORE", help=STORE_HELP)
+"""For commands without a configuration; the variable is the one that a server reads."""
 
 
 def open_store(folder: str | None) -> ModelStore:

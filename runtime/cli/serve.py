@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from runtime.cli.common import PATH, open_store, store_option, table
+from runtime.cli.common import PATH, STORE_HELP, open_store, table
 
 if TYPE_CHECKING:
     from runtime.config import Settings
@@ -43,7 +43,7 @@ def _server_options(command: _Command) -> _Command:
             click.option(
                 "--http-port", type=int, help="Port of health and metrics; 0 takes a free one.  [8002]"
             ),
-            store_option,
+            click.option("--store", metavar="DIR", help=STORE_HELP),
             click.option(
                 "--config", type=PATH, metavar="FILE", help="TOML file.  [./runtime.toml if there is one]"
             ),
@@ -99,8 +99,10 @@ def serve(
     models = list({model.tag: model for model in found}.values())
     names = {model.info.name: model.info.options for model in models}
     settings.check_models({model.info.name for model in store.list()}, names)
-    rows = settings.explain(names)  # also judges what the manifests say
+    for model in models:  # before anything starts: a manifest may have a value that cannot be used
+        settings.model(model.info.name, model.info.options)
     if print_config:
+        rows = settings.explain(names)
         click.echo(
             table(["Option", "Value", "Source"], [[row.name, _shown(row.value), row.source] for row in rows])
         )

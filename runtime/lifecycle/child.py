@@ -13,12 +13,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from runtime.clock import now_ns
 from runtime.runner import control
 from runtime.runner.control import Message
 
 log = logging.getLogger(__name__)
+
+_MALLOC: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_TOP_PAD_": str(4 << 20),
+}
+"""Has glibc keep the memory of large messages instead of returning it after each: without it a request of
+600 kB costs a hundred page faults, a fifth of its CPU. Other C libraries ignore it."""
 
 
 class Child:
@@ -48,7 +57,7 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **environment},
+                env={**_MALLOC, **os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # the supervisor's stdout carries the ready line and nothing else
             )

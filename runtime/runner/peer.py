@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
 import socket
+import weakref
 from collections import deque
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import MemoryExhausted, RuntimeServingError
 from runtime.runner.executor import Share
@@ -58,6 +63,7 @@ class Peer:
         self._answered = 0
         self._unread: deque[tuple[int, int]] = deque()
         self._copying = False
+        self._lent: dict[int, weakref.ref[NDArray[np.uint8]]] = {}
 
     def receive(self) -> list[Frame]:
         """The batches that have come; their acks free what the service has read.
@@ -76,8 +82,11 @@ class Peer:
         """A batch's inputs: where they lie in the arena, or a copy if the model keeps its inputs."""
         if frame.offset < 0:
             return frame.payload  # type: ignore[return-value]  # the decoder makes bytearrays
-        view = self._theirs.view[frame.offset : frame.offset + frame.length]
-        return bytearray(view) if self._copying else view
+        if self._copying:
+            return bytearray(self._theirs.view[frame.offset : frame.offset + frame.length])
+        lent = np.frombuffer(self._theirs.view, np.uint8, frame.length, frame.offset)
+        self._lent[frame.batch] = weakref.ref(lent)
+        return lent.data
 
     def is_kept(self, frame: Frame, payload: memoryview | bytearray) -> bool:
         """Whether somebody still refers to a batch's inputs in the arena now that the batch is over.
@@ -87,10 +96,13 @@ class Peer:
         """
         if frame.offset < 0 or not isinstance(payload, memoryview):
             return False
-        if _released(payload):
+        lent = self._lent.pop(frame.batch)
+        with contextlib.suppress(BufferError):  # arrays hold on to what the view shows, others to the view
+            payload.release()
+        if lent() is None:
             return False
         gc.collect()
-        if _released(payload):
+        if lent() is None:
             return False
         log.warning("model_keeps_inputs", extra={"service": self.name, "effect": "inputs are copied from now on"})
         self._copying = True
@@ -129,11 +141,3 @@ class Peer:
 
 def _report(error: RuntimeServingError) -> bytes:
     return json.dumps({"reason": error.reason, "message": error.message, "field": error.field}).encode()
-
-
-def _released(view: memoryview) -> bool:
-    try:
-        view.release()
-    except BufferError:
-        return False
-    return True

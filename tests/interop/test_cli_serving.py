@@ -141,6 +141,21 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_cause(tmp_path: 
         pytest.fail("the server got ready")
 
 
+def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with run_demo(temporary=temporary) as process:
+        watchdog = threading.Timer(WAIT_S, process.kill)
+        watchdog.start()
+        assert process.stderr is not None
+        assert any("callers for" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_S)
+        watchdog.cancel()
+    assert (process.returncode, out) == (130, ""), err
+    assert list(temporary.iterdir()) == []
+
+
 def run_demo(*flags: str, temporary: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "runtime.cli.main", "demo", *flags],

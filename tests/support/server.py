@@ -29,7 +29,7 @@ from store import ModelStore
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30.0
-SERVE = ("/tmp/interop_dev/serve.py",)
+SERVE = ("-m", "runtime.cli.main", "serve")
 READY = re.compile(r"ready grpc=127\.0\.0\.1:(\d+) http=127\.0\.0\.1:(\d+) models=(\d+)\n")
 SERVICE, WORKER = "runtime.service.process", "runtime.runner.worker"
 

@@ -65,11 +65,17 @@ def test_damaged_models_do_not_spoil_the_list(store: ModelStore, capsys: pytest.
 
 
 def test_another_store_may_be_named(
-    tmp_path: Path, store: ModelStore, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    store: ModelStore,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     elsewhere = ModelStore(tmp_path / "elsewhere")
     saved = save(store=elsewhere)
     assert main(["models", "list", "--store", str(elsewhere.root)]) == 0
+    assert str(saved.tag) in capsys.readouterr().out
+    monkeypatch.setenv("RUNTIME_STORE", str(elsewhere.root))
+    assert main(["models", "list"]) == 0
     assert str(saved.tag) in capsys.readouterr().out
 
 
