@@ -6,7 +6,6 @@ the price of gRPC in Python. Prints ``ready`` once it listens.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 
@@ -42,7 +41,9 @@ async def aio(port: int) -> None:
         options=(("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
     )
     service, method = METHOD[1:].split("/")
-    handler = grpc.method_handlers_generic_handler(service, {method: grpc.unary_unary_rpc_method_handler(echo)})
+    handler = grpc.method_handlers_generic_handler(
+        service, {method: grpc.unary_unary_rpc_method_handler(echo)}
+    )
     server.add_generic_rpc_handlers((handler,))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

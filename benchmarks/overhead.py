@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks import processes, results
 from protos import open_inference_pb2 as pb
+from store import ModelStore
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 SHAPES = {1: (1, 1), 16: (2, 8), 64: (4, 16), 256: (8, 32)}
@@ -57,11 +58,10 @@ class Running:
     port: int
 
 
-def cores(first: bool) -> Callable[[], None]:
-    """What a child does before it starts: keep to the first core, or to the others."""
+def pin(pid: int, *, first: bool) -> None:
+    """Keep a process that has just started to the first core, or to the others."""
     usable = sorted(os.sched_getaffinity(0))
-    chosen = usable[:1] if first else usable[1:] or usable
-    return lambda: os.sched_setaffinity(0, chosen)
+    os.sched_setaffinity(pid, usable[:1] if first else usable[1:] or usable)
 
 
 @contextlib.contextmanager
@@ -70,8 +70,9 @@ def started(command: list[str], pattern: str, environment: dict[str, str]) -> It
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=errors, text=True,
-            preexec_fn=cores(first=True), env={**os.environ, **environment},
+            env={**os.environ, **environment},
         )  # fmt: skip
+        pin(process.pid, first=True)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -92,7 +93,7 @@ def save_models(home: Path) -> None:
     for size in SIZES:
         runtime.python.save_model(
             f"identity{size}", identity, signatures={"__call__": {"batchable": True}},
-            sample=(np.zeros((1, size), "f4"),), store=runtime.ModelStore(home / "models"),
+            sample=(np.zeros((1, size), "f4"),), store=ModelStore(home / "models"),
         )  # fmt: skip
 
 
@@ -117,15 +118,15 @@ def load(port: int, request: Path, count: int, in_flight: int) -> tuple[float, l
     connections, streams = SHAPES[in_flight]
     log = request.with_suffix(".log")
     log.unlink(missing_ok=True)
-    done = subprocess.run(
-        ["h2load", "-n", str(count), "-c", str(connections), "-m", str(streams), "-d", str(request), "-w", "24",
-         "-W", "28", "-H", "content-type: application/grpc", "-H", "te: trailers", f"--log-file={log}",
-         f"http://127.0.0.1:{port}{METHOD}"],
-        capture_output=True, text=True, check=True, preexec_fn=cores(first=False),
-    )  # fmt: skip
-    if f"{count} succeeded" not in done.stdout:
-        raise click.ClickException(f"calls failed:\n{done.stdout}")
-    rate = re.search(r"([\d.]+) req/s", done.stdout)
+    command = ["h2load", "-n", str(count), "-c", str(connections), "-m", str(streams), "-w", "24", "-W", "28"]
+    command += ["-d", str(request), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command += [f"--log-file={log}", f"http://127.0.0.1:{port}{METHOD}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pin(process.pid, first=False)
+    said, _ = process.communicate()
+    if f"{count} succeeded" not in said:
+        raise click.ClickException(f"calls failed:\n{said}")
+    rate = re.search(r"([\d.]+) req/s", said)
     assert rate is not None
     return float(rate[1]), [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
 
@@ -140,14 +141,21 @@ def measure(server: Running, request: Path, count: int, in_flight: int) -> Figur
     worker = sum(cpu for pid, cpu in spent.items() if "runner.worker" in family[pid])
     latencies.sort()
     return Figures(
-        sum(spent.values()) - worker, worker, rate, latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
+        sum(spent.values()) - worker,
+        worker,
+        rate,
+        latencies[len(latencies) // 2],
+        latencies[len(latencies) * 99 // 100],
     )
 
 
 def median(runs: list[Figures]) -> Figures:
     """Median of each figure."""
     return Figures(
-        *(statistics.median(getattr(run, name) for run in runs) for name in ("front", "worker", "rate", "p50", "p99"))
+        *(
+            statistics.median(getattr(run, name) for run in runs)
+            for name in ("front", "worker", "rate", "p50", "p99")
+        )
     )
 
 
@@ -158,7 +166,8 @@ def report(figures: dict[tuple[int, int, str], Figures]) -> str:
         bare, aio = figures[size, in_flight, "completion queue"].cpu, figures[size, in_flight, "grpc.aio"].cpu
         rows.append(
             [f"{size:,}", str(in_flight), name, f"{each.front:.0f}", f"{each.worker:.0f}", f"{each.cpu:.0f}",
-             f"{each.cpu / bare:.2f}", f"{each.cpu / aio:.2f}", f"{each.rate:.0f}", f"{each.p50:.0f}", f"{each.p99:.0f}"]
+             f"{each.cpu / bare:.2f}", f"{each.cpu / aio:.2f}", f"{each.rate:.0f}",
+             f"{each.p50:.0f}", f"{each.p99:.0f}"]
         )  # fmt: skip
     header = ("floats", "in flight", "server", "front-end µs", "worker µs", "CPU µs/request", "÷ bare queue",
               "÷ grpc.aio", "requests/s", "p50 µs", "p99 µs")  # fmt: skip
@@ -169,7 +178,7 @@ def report(figures: dict[tuple[int, int, str], Figures]) -> str:
 @click.option("--quick", is_flag=True, help="A tenth of the requests, one round: to see that it works.")
 @click.option("--rounds", default=5, show_default=True, help="Measurements of each case; the median counts.")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Write the table to RESULTS.md.")
-def main(quick: bool, rounds: int, keep: bool) -> None:  # noqa: FBT001
+def main(quick: bool, rounds: int, keep: bool) -> None:
     """Measure the overhead of a request beside two bare echo servers."""
     if shutil.which("h2load") is None:
         raise click.ClickException("h2load is needed: apt-get install nghttp2-client")
@@ -185,7 +194,9 @@ def main(quick: bool, rounds: int, keep: bool) -> None:  # noqa: FBT001
             "completion queue": (["benchmarks.echo", "completion_queue", "18111"], "ready"),
             "grpc.aio": (["benchmarks.echo", "aio", "18112"], "ready"),
         }
-        servers = {name: stack.enter_context(started(*command, environment)) for name, command in commands.items()}
+        servers = {
+            name: stack.enter_context(started(*command, environment)) for name, command in commands.items()
+        }
         cases = [(size, in_flight) for size in SIZES for in_flight in SHAPES]
         total = rounds * len(cases) * len(SERVERS)
         with click.progressbar(length=total, label="measuring", file=sys.stderr) as bar:
@@ -193,13 +204,16 @@ def main(quick: bool, rounds: int, keep: bool) -> None:  # noqa: FBT001
                 for size, in_flight in cases:
                     count = (20_000 if in_flight > 1 else 4_000) if size == SIZES[0] else 1_000
                     for name in SERVERS:
-                        figures = measure(servers[name], body(home, size), count // 10 if quick else count, in_flight)
+                        figures = measure(
+                            servers[name], body(home, size), count // 10 if quick else count, in_flight
+                        )
                         collected.setdefault((size, in_flight, name), []).append(figures)
                         bar.update(1)
     text = report({key: median(runs) for key, runs in collected.items()})
     click.echo(text)
     if keep and not quick:
-        about = f"`python -m benchmarks.overhead`, {rounds} rounds. {results.fingerprint('grpcio', 'protobuf', 'numpy')}"
+        versions = results.fingerprint("grpcio", "protobuf", "numpy")
+        about = f"`python -m benchmarks.overhead`, median of {rounds} rounds. {versions}"
         results.keep("Overhead of a request", f"{about}\n\n{text}")
 
 

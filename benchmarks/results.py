@@ -17,12 +17,17 @@ TITLE = "# Measured figures\n\nMedians; the machine is shared and noisy, so comp
 def fingerprint(*packages: str) -> str:
     """Machine, versions and date, in one line."""
     cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {versions}; {date}"
+    system = f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{system}, {versions}; {date}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

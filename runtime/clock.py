@@ -26,6 +26,7 @@ def deadline_ns(unix_seconds: float) -> int:
     """Turn an absolute Unix time (what gRPC keeps) into a monotonic instant.
 
     Returns:
-        Nanoseconds on the monotonic clock: in the past if the instant has passed, at most LONGEST_NS ahead, and never 0.
+        Nanoseconds on the monotonic clock: in the past if the instant has passed, at most LONGEST_NS
+        ahead, and never 0.
     """
     return max(1, time.monotonic_ns() + min(int((unix_seconds - time.time()) * SECOND), LONGEST_NS))

@@ -47,7 +47,9 @@ class TaskQueue:
             QueueFull: the limit in rows or bytes would be passed; the task stays the caller's.
         """
         lanes = self._lanes
-        if lanes and (self.rows + task.rows > self._max_rows or self.size_bytes + task.size_bytes > self._max_bytes):
+        if lanes and (
+            self.rows + task.rows > self._max_rows or self.size_bytes + task.size_bytes > self._max_bytes
+        ):
             raise self._full(task)
         lane = lanes.get(task.key)
         if lane is None:
@@ -77,7 +79,9 @@ class TaskQueue:
             del self._lanes[task.key]
         return True
 
-    def take(self, key: BatchKey, max_rows: int, max_bytes: int, now_ns: int) -> tuple[list[Task], list[Task]]:
+    def take(
+        self, key: BatchKey, max_rows: int, max_bytes: int, now_ns: int
+    ) -> tuple[list[Task], list[Task]]:
         """Take the head of a lane and what fits behind it, in order, whatever the size of the first.
 
         Stops at the first task that does not fit, and after one task where the key is not batchable. A task

@@ -202,7 +202,11 @@ class Scheduler:
         limits = self.limits
         tasks, expired = self._queue.take(decision.key, limits.max_batch_size, limits.max_batch_bytes, now)
         self.statistics.expired += len(expired)
-        ended = _end(expired, DeadlineExceeded("the deadline passed while the request was queued")) if expired else []
+        ended = (
+            _end(expired, DeadlineExceeded("the deadline passed while the request was queued"))
+            if expired
+            else []
+        )
         if tasks:
             batch = Batch(decision.key, tasks, now)
             seat = self._seats[decision.seat]
@@ -224,14 +228,17 @@ class Scheduler:
 
     def _again(self, batch: Batch) -> list[Ending]:
         """Queue a lost batch's tasks again; return those that have been lost before."""
-        again, lost = [], []
+        again: list[Task] = []
+        lost: list[Task] = []
         for task in batch.tasks:
             task.attempts += 1
             (lost if task.attempts >= MAX_ATTEMPTS else again).append(task)
         self._queue.put_back(again)
         self.statistics.retried += len(again)
         self.statistics.failed += len(lost)
-        return _end(lost, WorkerLost("the worker died while it ran this request, and again when it was re-run"))
+        return _end(
+            lost, WorkerLost("the worker died while it ran this request, and again when it was re-run")
+        )
 
     def _refuse_queued(self, error: RuntimeServingError) -> list[Ending]:
         tasks = self._queue.clear()

@@ -67,7 +67,18 @@ class Result:
         executed_rows: rows that were executed together, those of other services' batches included.
     """
 
-    __slots__ = ("_at", "_index", "_row_bytes", "_starts", "executed_rows", "layout", "payload", "sizes", "tasks", "timing")
+    __slots__ = (
+        "_at",
+        "_index",
+        "_row_bytes",
+        "_starts",
+        "executed_rows",
+        "layout",
+        "payload",
+        "sizes",
+        "tasks",
+        "timing",
+    )
 
     def __init__(
         self, layout: Layout, payload: Buffer, sizes: Sequence[int], *, tasks: int, rows: int,

@@ -72,14 +72,15 @@ class Frontend:
     async def ask(self, message: Message) -> Message:
         """Send a message and wait for its reply; an empty one if the process ends first."""
         number = next(self._numbers)
-        future = self._replies[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._replies[number] = future
         if self.child is None:
             return {}
         self.child.send({**message, "number": number})
         return await future
 
     async def stop(self, grace_s: float) -> None:
-        """Finish what was accepted, for at most ``grace_s``, then end. A second call may shorten the grace."""
+        """Finish what was accepted, for at most ``grace_s``, then end. A second call may shorten it."""
         self._stopping = True
         if self.child is None:
             return

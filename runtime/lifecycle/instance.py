@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 WORKER: Final = "runtime.runner.worker"
 MAX_LOAD_FAILURES: Final = 5
-_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
 
 
 class State(enum.Enum):
@@ -100,7 +105,12 @@ class Instance:
         delay = self._backoff.next_delay_ns(lived)
         log.warning(
             "worker_ended",
-            extra={"instance": self.order.instance, "status": status, "lived_s": lived / SECOND, "error": self.error},
+            extra={
+                "instance": self.order.instance,
+                "status": status,
+                "lived_s": lived / SECOND,
+                "error": self.error,
+            },
         )
         self._load_failures += not self._available_ns
         if self._load_failures >= MAX_LOAD_FAILURES:

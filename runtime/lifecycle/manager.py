@@ -7,6 +7,7 @@ channel and its two arenas, and hands them out; from then on it is not in the wa
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -111,7 +112,9 @@ class Manager:
             async with asyncio.timeout(ENDING_S):
                 await self._until(lambda: all(instance.child is None for instance in instances))
         except TimeoutError:  # in the middle of a batch that nobody waits for any more, or stopped
-            log.warning("workers_killed", extra={"left": [i.order.instance for i in instances if i.child is not None]})
+            log.warning(
+                "workers_killed", extra={"left": [i.order.instance for i in instances if i.child is not None]}
+            )
             for instance in instances:
                 instance.kill()
             await self._until(lambda: all(instance.child is None for instance in instances))
@@ -155,17 +158,21 @@ class Manager:
                     max_batch_size=served.config.max_batch_size,
                     log_level=self._settings.server.log_level,
                 )
-                instance = Instance(order, lambda instance, served=served: self._on_change(served, instance))
+                instance = Instance(order, functools.partial(self._on_change, served))
                 served.instances.append(instance)
                 instance.start()
 
     async def _loaded(self) -> None:
         """Wait until every instance is available."""
         instances = [instance for served in self.served for instance in served.instances]
-        await self._until(lambda: any(i.error for i in instances) or all(i.state is State.AVAILABLE for i in instances))
+        await self._until(
+            lambda: any(i.error for i in instances) or all(i.state is State.AVAILABLE for i in instances)
+        )
         for instance in instances:
             if instance.error:
-                raise LoadFailed(f"model {instance.order.tag} cannot be served: {instance.error}", field=instance.order.tag)
+                raise LoadFailed(
+                    f"model {instance.order.tag} cannot be served: {instance.error}", field=instance.order.tag
+                )
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -197,7 +204,9 @@ class Manager:
             frontend.send(
                 {"type": "attach", "tag": served.tag, "instance": name}, (front.fileno(), outgoing, incoming)
             )
-            instance.child.send({"type": "attach", "service": frontend.name}, (back.fileno(), outgoing, incoming))
+            instance.child.send(
+                {"type": "attach", "service": frontend.name}, (back.fileno(), outgoing, incoming)
+            )
         finally:
             front.close()
             back.close()

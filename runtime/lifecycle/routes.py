@@ -56,7 +56,8 @@ class Route:
         if name is not None:
             if name not in methods:
                 raise MethodNotFound(
-                    f"model {self.name!r} has no method {name!r}; it has {', '.join(methods)}", field="parameters.method"
+                    f"model {self.name!r} has no method {name!r}; it has {', '.join(methods)}",
+                    field="parameters.method",
                 )
             return name
         for default in ("__call__", "predict"):
@@ -65,7 +66,8 @@ class Route:
         if len(methods) == 1:
             return next(iter(methods))
         raise InvalidInput(
-            f"model {self.name!r} has several methods: name one of {', '.join(methods)} in the parameter 'method'",
+            f"model {self.name!r} has several methods: set the parameter 'method' to one of "
+            f"{', '.join(methods)}",
             field="parameters.method",
         )
 
@@ -118,7 +120,8 @@ class Routes:
         route = versions.get(version)
         if route is None:
             raise VersionNotFound(
-                f"model {name!r} has no version {version!r} here; served: {', '.join(versions)}", field="model_version"
+                f"model {name!r} has no version {version!r} here; served: {', '.join(versions)}",
+                field="model_version",
             )
         return route
 

@@ -29,7 +29,14 @@ class Template:
     __slots__ = ("_chosen", "_headers", "_is_plain", "_prefix", "_response", "_typed", "layout")
 
     def __init__(
-        self, name: str, version: str, layout: Layout, rows: int, wanted: tuple[str, ...] | None, *, typed: bool
+        self,
+        name: str,
+        version: str,
+        layout: Layout,
+        rows: int,
+        wanted: tuple[str, ...] | None,
+        *,
+        typed: bool,
     ) -> None:
         self.layout = layout
         self._chosen = _choose(layout, wanted)
@@ -46,7 +53,9 @@ class Template:
         if headers and headers[0] is not None:
             self._prefix += headers[0]
             headers[0] = b""
-        self._is_plain = headers == [b""] and len(layout.tensors) == 1 and not typed  # the usual case: one join
+        self._is_plain = (
+            headers == [b""] and len(layout.tensors) == 1 and not typed
+        )  # the usual case: one join
 
     def fill(self, identity: bytes, buffers: Sequence[Buffer]) -> bytes:
         """The encoded response with these tensors, which come in the layout's order."""
@@ -82,5 +91,7 @@ def _choose(layout: Layout, wanted: tuple[str, ...] | None) -> list[int]:
     names = [tensor.name for tensor in layout.tensors]
     for name in wanted:
         if name not in names:
-            raise InvalidInput(f"unknown output {name!r}; the outputs are {', '.join(names)}", field=f"outputs[{name!r}]")
+            raise InvalidInput(
+                f"unknown output {name!r}; the outputs are {', '.join(names)}", field=f"outputs[{name!r}]"
+            )
     return [names.index(name) for name in wanted]

@@ -67,7 +67,7 @@ class InferTask(Task):
             )
         return template.fill(self.identity, buffers)
 
-    def ended(self, cancelled: bool) -> None:  # noqa: FBT001  # the transport's callback
+    def ended(self, cancelled: bool) -> None:  # the transport's callback
         """The RPC is over; if nobody waits for the answer any more, do not begin the work."""
         if cancelled and self.state is not State.DONE:
             self.plan.route.scheduler.cancel(self)
@@ -104,7 +104,7 @@ class Infer:
         self._touched.add(scheduler)
 
     def flush(self) -> None:
-        """Send what was queued since the last time: called after each group of events (transport's thread)."""
+        """Send what was queued since the last time; after each group of events (transport's thread)."""
         touched = self._touched
         while touched:
             touched.pop().pump()
@@ -136,7 +136,7 @@ class Infer:
                 _check_size(plan, index, raws[index])
         return plan, identity, raws if len(raws) == 1 else [raws[position] for position in plan.order]
 
-    def _plan(self, head: bytes, raws: Sequence[Buffer]) -> tuple[Plan, Sequence[Buffer]]:
+    def _plan(self, head: bytes, raws: list[Buffer]) -> tuple[Plan, list[Buffer]]:
         """Parse and validate a head that is not known; keep its plan unless it holds tensors itself."""
         request = _decode(head)
         if not typed.has_contents(request):
@@ -146,8 +146,10 @@ class Infer:
             self._plans[head] = plan
             return plan, raws
         if raws:
-            raise InvalidInput("the request has both raw_input_contents and typed contents: use one", field="inputs")
-        contents = typed.to_raw(request)
+            raise InvalidInput(
+                "the request has both raw_input_contents and typed contents: use one", field="inputs"
+            )
+        contents: list[Buffer] = [*typed.to_raw(request)]
         return make(request, self._routes), contents
 
 
@@ -184,4 +186,6 @@ def _check_size(plan: Plan, index: int, raw: Buffer) -> None:
         if found != expected:
             raise ShapeMismatch(f"{field}: {found} elements sent, its shape has {expected}", field=field)
     elif len(raw) != expected:
-        raise ShapeMismatch(f"{field}: {len(raw)} bytes sent, its shape and datatype need {expected}", field=field)
+        raise ShapeMismatch(
+            f"{field}: {len(raw)} bytes sent, its shape and datatype need {expected}", field=field
+        )

@@ -95,7 +95,9 @@ class Inspection:
         for spec in signature.outputs or ():
             config.output.add(name=spec.name, data_type=_data_type(spec), dims=spec.shape[leading:])
         config.instance_group.add(
-            name=f"{route.name}_0", kind=config_pb.ModelInstanceGroup.KIND_CPU, count=route.scheduler.instances
+            name=f"{route.name}_0",
+            kind=config_pb.ModelInstanceGroup.KIND_CPU,
+            count=route.scheduler.instances,
         )
         if signature.batchable:
             config.dynamic_batching.SetInParent()
@@ -132,5 +134,6 @@ def _tensors(specs: Sequence[TensorSpec] | None) -> list[pb.ModelMetadataRespons
     ]
 
 
-def _data_type(spec: TensorSpec) -> config_pb.DataType:
-    return config_pb.DataType.Value("TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}")
+def _data_type(spec: TensorSpec) -> str:
+    """The name that Triton's configuration has for a datatype."""
+    return "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"

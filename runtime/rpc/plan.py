@@ -40,7 +40,8 @@ class Plan:
     """
 
     __slots__ = (
-        "key", "method", "names", "order", "route", "rows", "sizes", "template", "typed", "variable", "wanted",
+        "key", "method", "names", "order", "route", "rows",
+        "sizes", "template", "typed", "variable", "wanted",
     )  # fmt: skip
 
     def __init__(self, route: Route, method: str, request: pb.ModelInferRequest) -> None:
@@ -57,7 +58,10 @@ class Plan:
         self.key = self._key(tensors, signature)
         self.wanted = tuple(output.name for output in request.outputs) or None
         _check_outputs(request.outputs, self.wanted, signature)
-        self.typed = "binary_data_output" in request.parameters and not request.parameters["binary_data_output"].bool_param
+        self.typed = (
+            "binary_data_output" in request.parameters
+            and not request.parameters["binary_data_output"].bool_param
+        )
         self.template: Template | None = None
 
     def _key(self, tensors: Sequence[TensorLayout], signature: Signature) -> BatchKey:
@@ -85,7 +89,7 @@ def make(request: pb.ModelInferRequest, routes: Routes) -> Plan:
     """
     route = routes.resolve(request.model_name, request.model_version)
     _check_parameters(request.parameters, "parameters")
-    named = request.parameters["method"] if "method" in request.parameters else None
+    named = request.parameters.get("method")
     if named is not None and named.WhichOneof("parameter_choice") != "string_param":
         raise InvalidInput("parameters.method must be a string", field="parameters.method")
     return Plan(route, route.method(named.string_param if named is not None else None), request)
@@ -102,12 +106,14 @@ def _tensor(tensor: pb.ModelInferRequest.InferInputTensor) -> TensorLayout:
     field = f"inputs[{name!r}]"
     if tensor.datatype not in NAMES:
         raise DatatypeMismatch(
-            f"{field}: unknown datatype {tensor.datatype!r}; use one of {', '.join(NAMES)}", field=f"{field}.datatype"
+            f"{field}: unknown datatype {tensor.datatype!r}; use one of {', '.join(NAMES)}",
+            field=f"{field}.datatype",
         )
     dims = tuple(tensor.shape)
     if len(dims) > _MAX_RANK or any(dim < 0 for dim in dims):
         raise ShapeMismatch(
-            f"{field}: shape {list(dims)} must have at most {_MAX_RANK} dims, none negative", field=f"{field}.shape"
+            f"{field}: shape {list(dims)} must have at most {_MAX_RANK} dims, none negative",
+            field=f"{field}.shape",
         )
     if math.prod(dim or 1 for dim in dims) > _MAX_ELEMENTS:
         raise ShapeMismatch(f"{field}: shape {list(dims)} is larger than any array", field=f"{field}.shape")
@@ -118,9 +124,13 @@ def _tensor(tensor: pb.ModelInferRequest.InferInputTensor) -> TensorLayout:
 def _check_parameters(parameters: Any, field: str) -> None:
     for name in parameters:
         if name.startswith("shared_memory_"):
-            raise NotSupported(f"{field}.{name}: this server does not read shared memory", field=f"{field}.{name}")
+            raise NotSupported(
+                f"{field}.{name}: this server does not read shared memory", field=f"{field}.{name}"
+            )
         if name.startswith("sequence_"):
-            raise NotSupported(f"{field}.{name}: the model keeps no state between calls", field=f"{field}.{name}")
+            raise NotSupported(
+                f"{field}.{name}: the model keeps no state between calls", field=f"{field}.{name}"
+            )
 
 
 def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
@@ -137,10 +147,14 @@ def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
     expected = [spec.name for spec in signature.inputs]
     for name in names:
         if name not in expected:
-            raise InvalidInput(f"unexpected input {name!r}; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]")
+            raise InvalidInput(
+                f"unexpected input {name!r}; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]"
+            )
     for name in expected:
         if name not in seen:
-            raise InvalidInput(f"input {name!r} is missing; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]")
+            raise InvalidInput(
+                f"input {name!r} is missing; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]"
+            )
     return tuple(names.index(name) for name in expected)
 
 
@@ -153,7 +167,8 @@ def _check_specs(tensors: Sequence[TensorLayout], signature: Signature) -> None:
         field = f"inputs[{tensor.name!r}]"
         if tensor.datatype != spec.datatype:
             raise DatatypeMismatch(
-                f"{field}: datatype is {tensor.datatype}, the model takes {spec.datatype}", field=f"{field}.datatype"
+                f"{field}: datatype is {tensor.datatype}, the model takes {spec.datatype}",
+                field=f"{field}.datatype",
             )
         if not _fits(tensor.dims, spec):
             raise ShapeMismatch(
@@ -178,16 +193,19 @@ def _rows(tensors: Sequence[TensorLayout], signature: Signature, limit: int) -> 
         field = f"inputs[{tensor.name!r}].shape"
         if len(tensor.dims) <= axis:
             raise ShapeMismatch(
-                f"{field}: shape {list(tensor.dims)} has no batch axis {axis}; send [1, ...] for a single row", field=field
+                f"{field}: shape {list(tensor.dims)} has no batch axis {axis}; send [1, ...] for one row",
+                field=field,
             )
         if rows not in (-1, tensor.dims[axis]):
             raise ShapeMismatch(
-                f"{field}: {tensor.dims[axis]} rows along axis {axis}, but {rows} in {tensors[0].name!r}", field=field
+                f"{field}: {tensor.dims[axis]} rows along axis {axis}, but {rows} in {tensors[0].name!r}",
+                field=field,
             )
         rows = tensor.dims[axis]
     if rows > limit:
         raise TaskTooLarge(
-            f"the request has {rows} rows, the model takes at most {limit}: send several requests or raise max_batch_size",
+            f"the request has {rows} rows, the model takes at most {limit}: "
+            "send several requests or raise max_batch_size",
             field=f"inputs[{tensors[0].name!r}].shape",
         )
     return rows
@@ -202,7 +220,9 @@ def _check_outputs(outputs: Any, wanted: tuple[str, ...] | None, signature: Sign
         field = f"outputs[{output.name!r}]"
         _check_parameters(output.parameters, f"{field}.parameters")
         if "classification" in output.parameters:
-            raise NotSupported(f"{field}: the classification extension is not offered", field=f"{field}.parameters")
+            raise NotSupported(
+                f"{field}: the classification extension is not offered", field=f"{field}.parameters"
+            )
     if wanted is None:
         return
     if len(set(wanted)) != len(wanted):
@@ -211,4 +231,6 @@ def _check_outputs(outputs: Any, wanted: tuple[str, ...] | None, signature: Sign
         known = [spec.name for spec in signature.outputs]
         for name in wanted:
             if name not in known:
-                raise InvalidInput(f"unknown output {name!r}; the outputs are {', '.join(known)}", field=f"outputs[{name!r}]")
+                raise InvalidInput(
+                    f"unknown output {name!r}; the outputs are {', '.join(known)}", field=f"outputs[{name!r}]"
+                )

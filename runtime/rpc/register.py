@@ -20,7 +20,7 @@ STREAM: Final = "ModelStreamInfer"
 
 
 def register(server: Server, infer: Infer, inspection: Inspection) -> None:
-    """Serve the Open Inference Protocol: infer, stream, inspection; UNIMPLEMENTED with a reason for the rest."""
+    """Serve infer, stream and inspection; answer the rest with UNIMPLEMENTED and the reason."""
     answers: dict[str, Callable[[Any], Message]] = {
         "ServerLive": inspection.live,
         "ServerReady": inspection.ready,
@@ -40,7 +40,9 @@ def register(server: Server, infer: Infer, inspection: Inspection) -> None:
     server.after_drain.append(infer.flush)
 
 
-def _unary(name: str, request: type[Message], answer: Callable[[Any], Message] | None) -> Callable[[Call], None]:
+def _unary(
+    name: str, request: type[Message], answer: Callable[[Any], Message] | None
+) -> Callable[[Call], None]:
     def handle(call: Call) -> None:
         try:
             if answer is None:

@@ -92,7 +92,7 @@ def fail(call: Call, error: BaseException) -> bool:
 
 
 def message_of(error: BaseException, method: str) -> str:
-    """What the caller is told. What is unforeseen is logged under an id, which is all that the caller sees."""
+    """What the caller is told. What is unforeseen is logged under an id, which is all that he sees."""
     if hasattr(error, "reason"):
         return str(error)
     identity = f"{now_ns():x}"
@@ -103,7 +103,9 @@ def message_of(error: BaseException, method: str) -> str:
 def _short(text: str) -> str:
     """Text that quotes a request must not outgrow what clients take as metadata, 8 KiB in all."""
     data = text.encode(errors="backslashreplace")
-    return data.decode() if len(data) <= MAX_TEXT_BYTES else data[:MAX_TEXT_BYTES].decode(errors="ignore") + "…"
+    return (
+        data.decode() if len(data) <= MAX_TEXT_BYTES else data[:MAX_TEXT_BYTES].decode(errors="ignore") + "…"
+    )
 
 
 def trailing(

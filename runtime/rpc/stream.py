@@ -128,7 +128,7 @@ class InferStream:
                 self._waiting.append(error)
         self.advance()
 
-    def _done(self, _cancelled: bool) -> None:  # noqa: FBT001  # the transport's callback
+    def _done(self, _cancelled: bool) -> None:  # the transport's callback
         with self._lock:
             waiting = [task for task in self._waiting if isinstance(task, StreamTask)]
             self._waiting.clear()

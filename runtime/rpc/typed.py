@@ -31,6 +31,9 @@ FIELDS: Final = {
 }
 """Which field of ``InferTensorContents`` holds a datatype."""
 
+_WIDEST: Final = {"i": np.dtype(np.int64), "u": np.dtype(np.uint64)}
+"""By kind of numpy datatype: what holds whatever a field may hold."""
+
 
 def has_contents(request: pb.ModelInferRequest) -> bool:
     """Whether any input carries its tensor in ``contents``."""
@@ -51,18 +54,24 @@ def _raw(tensor: pb.ModelInferRequest.InferInputTensor) -> bytes:
     field = f"inputs[{tensor.name!r}].contents"
     name = FIELDS.get(tensor.datatype)
     if name is None:
-        raise DatatypeMismatch(f"{field}: {tensor.datatype} can only be sent in raw_input_contents", field=field)
+        raise DatatypeMismatch(
+            f"{field}: {tensor.datatype} can only be sent in raw_input_contents", field=field
+        )
     for other, _ in tensor.contents.ListFields():
         if other.name != name:
-            raise InvalidInput(f"{field}.{other.name} is set, {tensor.datatype} belongs into {name}", field=field)
+            raise InvalidInput(
+                f"{field}.{other.name} is set, {tensor.datatype} belongs into {name}", field=field
+            )
     values: Sequence[Any] = getattr(tensor.contents, name)
     if tensor.datatype == "BYTES":
         return strings.encode_all(values)
     dtype = numpy_dtype(tensor.datatype)
-    try:
-        return np.array(values, dtype=dtype).tobytes()
-    except OverflowError:
-        raise DatatypeMismatch(f"{field}: a value does not fit into {tensor.datatype}", field=field) from None
+    array = np.array(values, dtype=_WIDEST.get(dtype.kind, dtype))
+    if dtype.kind in _WIDEST and array.size:  # to numpy itself, 300 as an INT8 is 44
+        limits = np.iinfo(dtype.name)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise DatatypeMismatch(f"{field}: a value does not fit into {tensor.datatype}", field=field)
+    return array.astype(dtype, copy=False).tobytes()
 
 
 def fill_contents(output: pb.ModelInferResponse.InferOutputTensor, raw: bytes) -> None:
@@ -84,5 +93,3 @@ def fill_contents(output: pb.ModelInferResponse.InferOutputTensor, raw: bytes) -
         values.extend(elements.tolist())
     else:
         values.extend(np.frombuffer(raw, dtype=numpy_dtype(output.datatype)).tolist())
-
-

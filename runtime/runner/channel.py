@@ -53,7 +53,14 @@ class Channel:
     """
 
     def __init__(
-        self, name: str, sock: socket.socket, outgoing: int, incoming: int, *, scheduler: Scheduler, layouts: LayoutTable
+        self,
+        name: str,
+        sock: socket.socket,
+        outgoing: int,
+        incoming: int,
+        *,
+        scheduler: Scheduler,
+        layouts: LayoutTable,
     ) -> None:
         self.name = name
         self.link = Link(sock)
@@ -88,8 +95,8 @@ class Channel:
             parts = []
         rows = tuple([task.rows for task in tasks])
         frame = Frame(
-            Kind.EXECUTE, number, batch.key.head, rows, tuple(sizes), b"", offset, batch.size_bytes, self._consumed,
-            _latest_deadline(tasks),
+            Kind.EXECUTE, number, batch.key.head, rows, tuple(sizes), b"", offset, batch.size_bytes,
+            self._consumed, _latest_deadline(tasks),
         )  # fmt: skip
         self._running[number] = (batch, offset)
         try:
@@ -114,7 +121,9 @@ class Channel:
         with self._memory:
             offset = self._allocator.allocate(size)
         if offset is None:
-            raise MemoryExhausted(f"a batch of {size} bytes does not fit into the arena of {self._ours.size} bytes")
+            raise MemoryExhausted(
+                f"a batch of {size} bytes does not fit into the arena of {self._ours.size} bytes"
+            )
         view = self._ours.view
         at = offset
         for part in parts:
@@ -198,4 +207,3 @@ def _failure(head: bytes) -> RuntimeServingError:
 
 def _ignore(channel: Channel) -> None:
     """Nobody wants to know about unsent bytes."""
-

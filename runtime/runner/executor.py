@@ -153,7 +153,9 @@ def _view(tensor: TensorLayout, payload: Buffer, start: int, size: int, rows: in
     """An array over a stretch of the payload; a copy only where the bytes must be unpacked or aligned."""
     shape = tensor.shape(rows)
     if tensor.variable:
-        flat, _ = strings.decode(memoryview(payload)[start : start + size], tensor.row_elements() * _rows(tensor, rows))
+        flat, _ = strings.decode(
+            memoryview(payload)[start : start + size], tensor.row_elements() * _rows(tensor, rows)
+        )
         return flat.reshape(shape)
     if not size:
         return np.empty(shape, dtype=tensor.dtype)
@@ -188,7 +190,9 @@ def _output(layout: Layout, name: str, array: Array, total: int) -> TensorLayout
     try:
         datatype = from_numpy(array.dtype)
     except Exception as error:
-        raise OutputMismatch(f"output {name!r} has datatype {array.dtype}, which has no wire form", field=name) from error
+        raise OutputMismatch(
+            f"output {name!r} has datatype {array.dtype}, which has no wire form", field=name
+        ) from error
     dims = list(array.shape)
     if layout.axes:
         axis = layout.axes[1]
@@ -215,7 +219,9 @@ def _check_promise(signature: Signature, tensors: Sequence[TensorLayout], method
     for spec in signature.outputs:
         tensor = found.get(spec.name)
         if tensor is None:
-            raise OutputMismatch(f"method {method!r} did not return its output {spec.name!r}", field=spec.name)
+            raise OutputMismatch(
+                f"method {method!r} did not return its output {spec.name!r}", field=spec.name
+            )
         fits = len(tensor.dims) == len(spec.shape) and all(
             want in (-1, have) or have == -1 for have, want in zip(tensor.dims, spec.shape, strict=True)
         )
@@ -274,4 +280,4 @@ def _buffer(array: Array) -> Buffer:
     """The bytes of an array without a copy where it lies contiguous."""
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data

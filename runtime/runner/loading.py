@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ def load(order: Order) -> Executor:
     return Executor(methods, model.info.signatures)
 
 
-def warm_up(model: Model, methods: dict[str, Method], max_batch_size: int) -> None:
+def warm_up(model: Model, methods: Mapping[str, Method], max_batch_size: int) -> None:
     """Run every method that has specs once for each batch size 1, 2, 4 … max_batch_size.
 
     The sample that was saved with the model is used where its names fit, zeros elsewhere. A method that
@@ -45,7 +45,9 @@ def warm_up(model: Model, methods: dict[str, Method], max_batch_size: int) -> No
             continue
         real = all(spec.name in saved for spec in signature.inputs)
         for size in _sizes(signature, max_batch_size):
-            inputs = {spec.name: _rows(spec, saved.get(spec.name), signature, size) for spec in signature.inputs}
+            inputs = {
+                spec.name: _rows(spec, saved.get(spec.name), signature, size) for spec in signature.inputs
+            }
             try:
                 methods[name](inputs)
             except Exception as error:
@@ -73,7 +75,8 @@ def _rows(spec: TensorSpec, saved: Array | None, signature: Signature, size: int
             saved[...] = b""
     if not signature.batchable:
         return saved.copy()
-    return np.take(saved, np.arange(size) % saved.shape[axis], axis=axis)
+    rows: Array = np.take(saved, np.arange(size) % saved.shape[axis], axis=axis)
+    return rows
 
 
 def describe(error: BaseException) -> str:

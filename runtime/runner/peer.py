@@ -37,9 +37,17 @@ class Stored(NamedTuple):
         """The encoded answer."""
         return encode(
             Frame(
-                self.kind, batch, self.head, (rows,), tuple(self.sizes), self.payload, self.offset, self.length,
-                flags=KEPT if kept else 0, timing=timing,
-            )  # fmt: skip
+                self.kind,
+                batch,
+                self.head,
+                (rows,),
+                tuple(self.sizes),
+                self.payload,
+                self.offset,
+                self.length,
+                flags=KEPT if kept else 0,
+                timing=timing,
+            )
         )
 
 
@@ -104,7 +112,9 @@ class Peer:
         gc.collect()
         if lent() is None:
             return False
-        log.warning("model_keeps_inputs", extra={"service": self.name, "effect": "inputs are copied from now on"})
+        log.warning(
+            "model_keeps_inputs", extra={"service": self.name, "effect": "inputs are copied from now on"}
+        )
         self._copying = True
         return True
 
@@ -116,7 +126,9 @@ class Peer:
             return Stored(Kind.RESULT, share.head, share.sizes, b"".join(share.parts), -1, 0)
         offset = self._allocator.allocate(length)
         if offset is None:
-            error = MemoryExhausted(f"outputs of {length} bytes do not fit into the arena of {self._ours.size} bytes")
+            error = MemoryExhausted(
+                f"outputs of {length} bytes do not fit into the arena of {self._ours.size} bytes"
+            )
             return Stored(Kind.FAILURE, _report(error), [], b"", -1, 0)
         at = offset
         for part in share.parts:

@@ -144,7 +144,7 @@ class Worker:
         failure: RuntimeServingError | None = None
         try:
             stored, rows, started, executed = self._run(arrivals, payloads)
-        except Exception as error:  # a fence: the model's own code may raise anything
+        except Exception as error:  # noqa: BLE001  # a fence: the model's own code may raise anything
             failure = _failure(error)
         # From here on nothing of ours refers to the inputs any more: whoever still does is the model.
         for index, (arrival, payload) in enumerate(zip(arrivals, payloads, strict=True)):
@@ -168,7 +168,9 @@ class Worker:
         stored = [arrival.peer.store(share) for arrival, share in zip(arrivals, shares, strict=True)]
         return stored, rows, started, executed
 
-    def _refuse(self, arrival: Arrival, error: RuntimeServingError, started: int, *, kept: bool = False) -> None:
+    def _refuse(
+        self, arrival: Arrival, error: RuntimeServingError, started: int, *, kept: bool = False
+    ) -> None:
         timing = Timing(arrival.received_ns, started, now_ns(), now_ns())
         self._send(arrival.peer, arrival.peer.refusal(arrival.frame.batch, error, timing, kept=kept))
 

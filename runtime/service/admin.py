@@ -1,4 +1,4 @@
-"""The supervisor's HTTP port: liveness, readiness and Prometheus metrics. GET only, one answer a connection."""
+"""The supervisor's HTTP port: liveness, readiness, Prometheus metrics. GET only, one answer a connection."""
 
 from __future__ import annotations
 

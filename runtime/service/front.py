@@ -73,6 +73,8 @@ class Front:
 def _credentials(cert: str, key: str, client_ca: str) -> grpc.ServerCredentials:
     return credentials.server_credentials(
         credentials.TlsFiles(
-            certificate_file=Path(cert), key_file=Path(key), client_ca_file=Path(client_ca) if client_ca else None
+            certificate_file=Path(cert),
+            key_file=Path(key),
+            client_ca_file=Path(client_ca) if client_ca else None,
         )
     )

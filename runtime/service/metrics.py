@@ -67,8 +67,12 @@ class _Collector(Collector):
         for labels, total in totals.items():
             queued.add_metric(labels, total["queued_rows"])
         yield queued
-        available = GaugeMetricFamily("runtime_instances_available", "Instances that can execute.", labels=_LABELS)
-        restarts = CounterMetricFamily("runtime_worker_restarts", "Worker processes started again.", labels=_LABELS)
+        available = GaugeMetricFamily(
+            "runtime_instances_available", "Instances that can execute.", labels=_LABELS
+        )
+        restarts = CounterMetricFamily(
+            "runtime_worker_restarts", "Worker processes started again.", labels=_LABELS
+        )
         for served in self._manager.served:
             key = (served.model.info.name, served.model.info.version)
             available.add_metric(key, served.available)
@@ -85,7 +89,8 @@ def _batch_rows(totals: dict[tuple[str, str], dict[str, Any]]) -> Metric:
     for labels, total in totals.items():
         sizes = {int(size): count for size, count in total["batch_sizes"].items()}
         buckets: list[tuple[str, float]] = [
-            (str(bound), sum(count for size, count in sizes.items() if size <= bound)) for bound in _ROW_BOUNDS
+            (str(bound), sum(count for size, count in sizes.items() if size <= bound))
+            for bound in _ROW_BOUNDS
         ]
         buckets.append(("+Inf", sum(sizes.values())))
         family.add_metric(labels, buckets, sum(size * count for size, count in sizes.items()))

@@ -88,7 +88,9 @@ class _Supervisor:
         server = self._settings.server
         log.info("stopping", extra={"signal": number.name})
         delay_ms = server.drain_delay_ms if number == signal.SIGTERM else 0
-        orderly = asyncio.ensure_future(self._orderly(manager, delay_ms / MILLISECONDS, server.grace_ms / MILLISECONDS))
+        orderly = asyncio.ensure_future(
+            self._orderly(manager, delay_ms / MILLISECONDS, server.grace_ms / MILLISECONDS)
+        )
         again = asyncio.ensure_future(self._signals.get())
         await asyncio.wait({orderly, again}, return_when=asyncio.FIRST_COMPLETED)
         if again.done():

@@ -122,7 +122,9 @@ class Decoder:
         while have - at >= HEADER_BYTES:
             size = int.from_bytes(buffer[at : at + 4], "little")
             if size > MAX_FRAME_BYTES:
-                raise FrameError(f"a frame of {size} bytes is announced; at most {MAX_FRAME_BYTES} are allowed")
+                raise FrameError(
+                    f"a frame of {size} bytes is announced; at most {MAX_FRAME_BYTES} are allowed"
+                )
             end = at + HEADER_BYTES + size
             if end > have:
                 break
@@ -149,8 +151,8 @@ class Decoder:
 
 def _decode(buffer: bytearray, at: int, end: int) -> Frame:
     """Decode the whole frame that lies at ``at``."""
-    _, kind, flags, _, head_size, row_count, size_count, batch, ack, offset, length, deadline, *stamps = HEADER.unpack_from(
-        buffer, at
+    _, kind, flags, _, head_size, row_count, size_count, batch, ack, offset, length, deadline, *stamps = (
+        HEADER.unpack_from(buffer, at)
     )
     body = at + HEADER_BYTES
     table = body + head_size

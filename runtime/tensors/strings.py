@@ -30,7 +30,9 @@ def count(buffer: bytes | bytearray | memoryview, *, field: str) -> int:
         elements += 1
     if at != end:
         broken = elements + (at < end)  # the last one counted, unless not even a length was left
-        raise ShapeMismatch(f"{field}: its bytes end inside element {broken}: each needs a 4-byte length", field=field)
+        raise ShapeMismatch(
+            f"{field}: its bytes end inside element {broken}: each needs a 4-byte length", field=field
+        )
     return elements
 
 

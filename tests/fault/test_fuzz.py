@@ -17,7 +17,7 @@ from tests.support.server import Server
 REQUESTS = 10_000
 PROPER = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED"}
 NUMBERS = (-1, 0, 1, 2, 3, 127, 128, 255, 256, 1 << 16, (1 << 31) - 1, 1 << 31, 1 << 32, (1 << 63) - 1, -(1 << 63))
-WORDS = ("", "x", "tags", "scaled", "strict", "plain", "FP32", "INT64", "BYTES", "BF16", "predict", "\0", "é" * 300)
+WORDS = ("", "x", "nobody", "scaled", "strict", "plain", "FP32", "INT64", "BYTES", "BF16", "predict", "\0", "é" * 300)
 
 
 def seeds() -> list[pb.ModelInferRequest]:

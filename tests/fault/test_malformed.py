@@ -98,8 +98,13 @@ INVALID: dict[str, tuple[Change, str]] = {
     "too few typed values": (typed("FP32", fp32_contents=[1.0] * 7), X),
     "too many typed values": (typed("FP32", fp32_contents=[1.0] * 9), X),
     "typed values in another field": (typed("FP32", fp64_contents=[1.0] * 8), "inputs['x'].contents"),
-    "typed values of a type that has none": (typed("BF16", fp32_contents=[1.0] * 8), "inputs['x']"),
-    "typed values that do not fit": (typed("INT8", int_contents=[300] * 8), "inputs['x']"),
+    "typed values of a type that has none": (
+        typed("BF16", fp32_contents=[1.0] * 8), "inputs['x'].contents",
+    ),
+    "typed values that do not fit": (
+        both(typed("INT8", int_contents=[300] * 8), lambda r: r.ClearField("parameters"), set_fields(model_name="plain")),
+        "inputs['x'].contents",
+    ),
 }  # fmt: skip
 
 OTHERS: dict[str, tuple[Change, str, str]] = {

@@ -154,7 +154,8 @@ def test_a_second_signal_ends_at_once(zoo: ModelStore, shut: Gate) -> None:
         server.assert_gone()
 
 
-def test_the_end_under_full_load_leaves_nothing_and_answers_every_call(zoo: ModelStore) -> None:
+def test_clients_that_ignore_health_are_all_answered_and_nothing_is_left(zoo: ModelStore) -> None:
+    """gRPC itself breaks off, as CANCELLED, what crosses its GOAWAY on the way."""
     with serving(zoo, "tags", server={"services": 2}, model={"instances": 2}) as server:
         answers: list[Answer] = []
         request = rpc.tagged("tags", [1] * 7)
@@ -178,5 +179,5 @@ def test_the_end_under_full_load_leaves_nothing_and_answers_every_call(zoo: Mode
         for thread in threads:
             thread.join(WAIT_S)
             assert not thread.is_alive()
-        assert Counter(a.code for a in answers).keys() <= {"OK", "UNAVAILABLE"}
+        assert Counter(a.code for a in answers).keys() <= {"OK", "UNAVAILABLE", "CANCELLED"}
         server.assert_gone()

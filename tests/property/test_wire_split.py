@@ -37,16 +37,22 @@ REQUEST = st.builds(
         max_size=3,
     ),
 )
-UNKNOWN = st.sampled_from([b"\x7a\x02zz", b"\x42\x00", b"\x80\x01\x05", b"\x08\x07", b"\x9a\x06\x01x"])
+UNKNOWN = st.sampled_from(
+    [
+        b"\x7a\x02zz", b"\x42\x00", b"\x80\x01\x05", b"\x08\x07", b"\x9a\x06\x01x", b"\x41" + b"\xff" * 8,
+        b"\x45" + b"\xff" * 4, b"\x40" + b"\xff" * 9 + b"\x01", b"\x9a\xff\xff\x7f\x01x", b"\x43\x44",
+    ]
+)  # fmt: skip
 
 
 def parsed(cut: wire.Cut) -> pb.ModelInferRequest:
     """What the three pieces say together."""
-    message = pb.ModelInferRequest.FromString(cut.head)
+    head, identity, raws = cut
+    message = pb.ModelInferRequest.FromString(head)
     assert not message.id
     assert not message.raw_input_contents
-    message.id = cut.id.decode()
-    message.raw_input_contents.extend(bytes(raw) for raw in cut.raws)
+    message.id = identity.decode()
+    message.raw_input_contents.extend(bytes(raw) for raw in raws)
     return message
 
 

@@ -20,8 +20,9 @@ def test_the_head_is_the_request_without_id_and_tensors() -> None:
     assert cut is not None
     expected = request()
     expected.ClearField("id")
-    assert pb.ModelInferRequest.FromString(cut.head) == expected
-    assert (cut.id, cut.raws) == (b"42", [b"abcd", b""])
+    head, identity, raws = cut
+    assert pb.ModelInferRequest.FromString(head) == expected
+    assert (identity, raws) == (b"42", [b"abcd", b""])
 
 
 def test_requests_that_differ_in_id_and_tensors_have_equal_heads() -> None:
@@ -30,7 +31,7 @@ def test_requests_that_differ_in_id_and_tensors_have_equal_heads() -> None:
     cuts = [wire.split(message.SerializeToString()) for message in (one, other)]
     assert cuts[0] is not None
     assert cuts[1] is not None
-    assert cuts[0].head == cuts[1].head
+    assert cuts[0][0] == cuts[1][0]
 
 
 def test_large_tensors_are_not_copied() -> None:
@@ -38,7 +39,7 @@ def test_large_tensors_are_not_copied() -> None:
     data = request(large, small).SerializeToString()
     cut = wire.split(data)
     assert cut is not None
-    view, copy = cut.raws
+    view, copy = cut[2]
     assert isinstance(view, memoryview)
     assert view.obj is data
     assert isinstance(copy, bytes)
@@ -46,22 +47,34 @@ def test_large_tensors_are_not_copied() -> None:
 
 
 def test_an_empty_request_is_three_empty_pieces() -> None:
-    assert wire.split(b"") == wire.Cut(b"", b"", [])
+    assert wire.split(b"") == (b"", b"", [])
 
 
 @pytest.mark.parametrize(
     "unknown",
-    [b"\x08\x01", b"\x82\x01\x01x", b"\x0d\0\0\0\0", b"\x09\0\0\0\0\0\0\0\0", b"\x0b\x0c"],
-    ids=["number", "field 16", "32 bits", "64 bits", "group"],
+    [
+        b"\x08\x01", b"\x40" + b"\xff" * 9 + b"\x01", b"\x82\x01\x01x", b"\x0d" + b"\xff" * 4, b"\x09" + b"\xff" * 8,
+        b"\x0b\x0c",
+    ],
+    ids=["number", "long number", "field 16", "32 bits", "64 bits", "group"],
 )
 def test_fields_that_this_protocol_does_not_have_are_left_to_protobuf(unknown: bytes) -> None:
     assert wire.split(request(b"abcd").SerializeToString() + unknown) is None
 
 
+def test_thousands_of_scattered_fields_are_left_to_protobuf() -> None:
+    assert wire.split(b"\x3a\x01r\x7a\x01x" * 3_000) is None
+
+
+def test_fields_in_any_other_order_are_cut() -> None:
+    cut = wire.split(b"\x3a\x01r\x7a\x01x" * 100)
+    assert cut == (b"\x7a\x01x" * 100, b"", [b"r"] * 100)
+
+
 def test_an_unknown_field_with_a_length_stays_in_the_head() -> None:
     cut = wire.split(request().SerializeToString() + b"\x7a\x03abc")
     assert cut is not None
-    assert cut.head.endswith(b"\x7a\x03abc")
+    assert cut[0].endswith(b"\x7a\x03abc")
 
 
 @pytest.mark.parametrize("data", [b"\x0a", b"\x0a\x05abc", b"\x0a\x80", b"\x3a\xff\xff", b"\x3a\x80\x80\x80\x80\x80\x01a"])
