@@ -16,8 +16,38 @@ from tests.support.server import Server
 
 REQUESTS = 10_000
 PROPER = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED"}
-NUMBERS = (-1, 0, 1, 2, 3, 127, 128, 255, 256, 1 << 16, (1 << 31) - 1, 1 << 31, 1 << 32, (1 << 63) - 1, -(1 << 63))
-WORDS = ("", "x", "nobody", "scaled", "strict", "plain", "FP32", "INT64", "BYTES", "BF16", "predict", "\0", "é" * 300)
+NUMBERS = (
+    -1,
+    0,
+    1,
+    2,
+    3,
+    127,
+    128,
+    255,
+    256,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    1 << 32,
+    (1 << 63) - 1,
+    -(1 << 63),
+)
+WORDS = (
+    "",
+    "x",
+    "nobody",
+    "scaled",
+    "strict",
+    "plain",
+    "FP32",
+    "INT64",
+    "BYTES",
+    "BF16",
+    "predict",
+    "\0",
+    "é" * 300,
+)
 
 
 def seeds() -> list[pb.ModelInferRequest]:
@@ -127,12 +157,18 @@ def test_10_000_damaged_requests_get_proper_statuses_and_hurt_nobody(shared: Ser
     finally:
         stop.set()
         thread.join()
-    improper = [(request, a.error) for request, a in zip(damaged, answers, strict=True) if a.code not in PROPER]
+    improper = [
+        (request, a.error) for request, a in zip(damaged, answers, strict=True) if a.code not in PROPER
+    ]
     assert improper == []
     counts = Counter(answer.code for answer in answers)
     assert counts["INVALID_ARGUMENT"] > REQUESTS // 2
     assert counts["OK"] > 100
-    unnamed = [a.error for a in answers if a.code in {"INVALID_ARGUMENT", "NOT_FOUND"} and not a.error.violations]
+    unnamed = [
+        a.error for a in answers if a.code in {"INVALID_ARGUMENT", "NOT_FOUND"} and not a.error.violations
+    ]
     assert unnamed == []
-    assert [answer.outputs["tags"].tolist() for answer in neighbours] == [[n] * 3 for n in range(len(neighbours))]
+    assert [answer.outputs["tags"].tolist() for answer in neighbours] == [
+        [n] * 3 for n in range(len(neighbours))
+    ]
     assert shared.pids() == before

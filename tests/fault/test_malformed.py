@@ -25,7 +25,9 @@ HUGE = 1 << 62
 
 def good() -> pb.ModelInferRequest:
     """A request that the model ``scaled`` answers."""
-    return rpc.message("scaled", {"x": GOOD}, parameters={"method": pb.InferParameter(string_param="predict")})
+    return rpc.message(
+        "scaled", {"x": GOOD}, parameters={"method": pb.InferParameter(string_param="predict")}
+    )
 
 
 def set_shape(*shape: int) -> Change:
@@ -151,7 +153,9 @@ def test_what_is_not_there_is_not_found_or_not_offered(caller: Caller, what: str
     assert_refused(caller, request.SerializeToString(), code, field)
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x05ab", b"\x2a\x02\x0a", b"\x0a\x02\xff\xfe", b"\x0b", b"\x02"])
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"\x0a\x05ab", b"\x2a\x02\x0a", b"\x0a\x02\xff\xfe", b"\x0b", b"\x02"]
+)
 def test_bytes_that_are_no_request_are_refused(caller: Caller, data: bytes) -> None:
     assert_refused(caller, data, "INVALID_ARGUMENT", "request")
 
@@ -179,7 +183,11 @@ def test_questions_about_unknown_models_are_not_found(caller: Caller, name: str)
 
 def test_a_message_over_the_limit_is_refused_and_the_connection_lives_on(zoo: ModelStore) -> None:
     limit = 1 << 20
-    with serving(zoo, "plain", transport={"max_message_bytes": limit}) as server, Caller(server.target) as caller:
+    with (
+        serving(zoo, "plain", transport={"max_message_bytes": limit}) as server,
+        Caller(server.target) as caller,
+    ):
+
         def call(size: int) -> rpc.Answer:
             return caller.infer(rpc.message("plain", {"x": np.zeros(size, np.uint8)}).SerializeToString())
 
@@ -194,19 +202,29 @@ def test_a_message_over_the_limit_is_refused_and_the_connection_lives_on(zoo: Mo
 def test_live_pickles_are_data_and_nothing_else(caller: Caller, tmp_path: Path, model: str) -> None:
     canary = tmp_path / "canary"
     payload = pickle.dumps(Bomb(str(canary)))
-    parameters = {name: pb.InferParameter(string_param=ascii(payload)) for name in ("method", "priority", "any")}
+    parameters = {
+        name: pb.InferParameter(string_param=ascii(payload)) for name in ("method", "priority", "any")
+    }
     sized = len(payload).to_bytes(4, "little") + payload
     requests = [
         pb.ModelInferRequest(
-            model_name=model, inputs=[{"name": "x", "datatype": datatype, "shape": [size]}], raw_input_contents=[raw]
+            model_name=model,
+            inputs=[{"name": "x", "datatype": datatype, "shape": [size]}],
+            raw_input_contents=[raw],
         )
-        for datatype, size, raw in (("BYTES", 1, sized), ("UINT8", len(payload), payload), ("BOOL", 1, payload))
+        for datatype, size, raw in (
+            ("BYTES", 1, sized),
+            ("UINT8", len(payload), payload),
+            ("BOOL", 1, payload),
+        )
     ]
     requests.append(pb.ModelInferRequest(model_name=model, parameters=parameters))
     requests.append(
         pb.ModelInferRequest(
             model_name=model,
-            inputs=[{"name": "x", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [payload]}}],
+            inputs=[
+                {"name": "x", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [payload]}}
+            ],
         )
     )
     codes = {caller.infer(request.SerializeToString()).code for request in requests}

@@ -108,7 +108,10 @@ def test_admitted_calls_are_finished_and_new_ones_refused(
 
 
 def test_health_turns_before_calls_are_refused(zoo: ModelStore) -> None:
-    with serving(zoo, "tags", server={"drain_delay_ms": ENDLESS_MS}) as server, Caller(server.target) as caller:
+    with (
+        serving(zoo, "tags", server={"drain_delay_ms": ENDLESS_MS}) as server,
+        Caller(server.target) as caller,
+    ):
         request = health_pb2.HealthCheckRequest(service="tags").SerializeToString()
         watch = caller.channel.unary_stream(WATCH)(request, timeout=WAIT_S)
         assert health_pb2.HealthCheckResponse.FromString(next(watch)).status == 1

@@ -60,7 +60,11 @@ def test_a_model_that_cannot_be_loaded_is_named_with_file_and_line(store: ModelS
 def test_a_model_that_fails_its_warm_up_is_named_with_file_and_line(store: ModelStore, start: Any) -> None:
     x = spec("x", "FP32", -1, 1)
     all_models.save(
-        store, "cramped", models.BrokenAtWarmUp(), {"__call__": {**BATCHABLE, "inputs": [x]}}, sample=np.ones((1, 1), np.float32)
+        store,
+        "cramped",
+        models.BrokenAtWarmUp(),
+        {"__call__": {**BATCHABLE, "inputs": [x]}},
+        sample=np.ones((1, 1), np.float32),
     )
     server = start()
     assert server.wait() == 1

@@ -7,17 +7,21 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2
 
 from store import ModelStore
-from tests.support import rpc
+from tests.support import models, rpc
+from tests.support import zoo as all_models
 from tests.support.models import MARK
 from tests.support.rpc import Answer, Caller, Connections
 from tests.support.server import WAIT_S, Server, eventually, serving
 
 CHECK = "/grpc.health.v1.Health/Check"
+MANY = 20_000
+"""Rows whose tensors travel through shared memory."""
 
 
 class Load:
@@ -62,14 +66,14 @@ def health_of(caller: Caller, name: str) -> int:
     return int(health_pb2.HealthCheckResponse.FromString(answer.message).status)
 
 
-@pytest.mark.parametrize("services", [1, 2])
+@pytest.mark.parametrize(("services", "rows"), [(1, 3), (2, 3), (2, MANY)])
 def test_two_instances_outlive_the_death_of_one_without_a_failed_call(
-    zoo: ModelStore, services: int
+    zoo: ModelStore, services: int, rows: int
 ) -> None:
     async def main(server: Server) -> None:
         victim, other = server.workers()
         async with Connections(server.target, 4 * services) as infer:
-            load = Load(infer, rpc.tagged("mortal", [1, 2, 3]))
+            load = Load(infer, rpc.tagged("mortal", range(rows)))
             await load.until(lambda: {victim, other} <= set(load.pids) and len(load.answers) > 200)
             os.kill(victim, signal.SIGKILL)
             killed = time.monotonic()
@@ -83,7 +87,8 @@ def test_two_instances_outlive_the_death_of_one_without_a_failed_call(
         assert len(server.workers()) == 2
         assert back_s < 3 * server.took_s + 1
 
-    with serving(zoo, "mortal", server={"services": services}, model={"instances": 2}) as server:
+    model = {"instances": 2, "max_batch_size": 2 * MANY, "max_queued_rows": 100 * MANY}
+    with serving(zoo, "mortal", server={"services": services}, model=model) as server:
         asyncio.run(main(server))
 
 
@@ -126,6 +131,27 @@ def test_neighbours_of_a_request_that_kills_its_worker_are_answered(zoo: ModelSt
         assert answers.pop(20).code == "UNAVAILABLE"
         assert [answer.code for answer in answers] == ["OK"] * 40
         assert [int(answer.outputs["tags"][0]) for answer in answers] == list(range(40))
+
+
+def test_a_model_that_cannot_be_loaded_again_fails_its_calls_and_no_others(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "store")
+    for name, model in (("mortal", models.Mortal()), ("tags", models.Tags())):
+        all_models.save(store, name, model)
+    with serving(store) as server, Caller(server.target) as caller:
+        store.delete("mortal")
+        queued = [caller.start(rpc.tagged("mortal", [MARK])) for _ in range(3)]
+        for call in queued:
+            answer = call.answer()
+            assert answer.error is not None
+            assert (answer.code, answer.error.reason) == ("UNAVAILABLE", "not_ready")
+        answer = caller.infer(rpc.tagged("mortal", [1]))
+        assert answer.error is not None
+        assert (answer.code, answer.error.reason) == ("UNAVAILABLE", "not_ready")
+        assert [one["state"] for one in server.instances("mortal")] == ["failed"]
+        assert "mortal" in server.instances("mortal")[0]["error"]
+        assert caller.infer(rpc.tagged("tags", [1])).code == "OK"
+        assert health_of(caller, "mortal") == 2
+        assert health_of(caller, "tags") == 1
 
 
 def test_what_the_model_raises_stays_in_the_log(zoo: ModelStore) -> None:

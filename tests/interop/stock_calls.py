@@ -105,7 +105,9 @@ def options(client: Any) -> dict[str, Any]:
         "total": results(client.infer("scaled", [tensor("x", ROWS)], parameters=total)),
         "chosen": results(chosen),
         "order": [output.name for output in both.get_response().outputs],
-        "compressed": [results(predict(client, large, compression_algorithm=name)) for name in ("gzip", "deflate")],
+        "compressed": [
+            results(predict(client, large, compression_algorithm=name)) for name in ("gzip", "deflate")
+        ],
         "in time": results(predict(client, client_timeout=WAIT_S)),
         "late": failure(client.infer, "gated", [tensor("tags", np.zeros(1, np.int64))], client_timeout=0.2),
     }
@@ -140,7 +142,10 @@ def concurrent_calls(client: Any) -> dict[str, Any]:
     answers: queue.Queue[Any] = queue.Queue()
     for n in range(200):
         client.async_infer(
-            "tags", [tensor("tags", tags[n])], request_id=str(n), callback=lambda result, error: answers.put((result, error))
+            "tags",
+            [tensor("tags", tags[n])],
+            request_id=str(n),
+            callback=lambda result, error: answers.put((result, error)),
         )
     callbacks = [right(tags, *answers.get(timeout=WAIT_S)) for _ in range(200)]
     return {"threads": all(threads), "callbacks": all(callbacks), "stream": stream(client, tags)}

@@ -144,7 +144,8 @@ def test_typed_contents_of_every_datatype_are_read_and_written(server: Server) -
 
 
 @pytest.mark.parametrize(
-    "clients", [("ours", "stubs"), ("stubs", "ours"), ("ours", "triton", "ours"), ("triton", "ours", "triton")]
+    "clients",
+    [("ours", "stubs"), ("stubs", "ours"), ("ours", "triton", "ours"), ("triton", "ours", "triton")],
 )
 def test_clients_share_a_process_in_any_order(server: Server, clients: tuple[str, ...]) -> None:
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)

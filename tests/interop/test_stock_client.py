@@ -41,7 +41,9 @@ def test_every_question_about_server_and_models_is_answered(server: Server) -> N
     assert found["server"]["version"]
     metadata = found["metadata"]
     assert metadata["name"] == "scaled"
-    assert [(x["name"], x["datatype"], x["shape"]) for x in metadata["inputs"]] == [("x", "FP32", ["-1", "4"])]
+    assert [(x["name"], x["datatype"], x["shape"]) for x in metadata["inputs"]] == [
+        ("x", "FP32", ["-1", "4"])
+    ]
     assert [(y["datatype"], y["shape"]) for y in metadata["outputs"]] == [("FP32", ["-1", "4"])]
     config = found["config"]["config"]
     assert (config["name"], config["max_batch_size"]) == ("scaled", 64)
@@ -88,7 +90,9 @@ def test_options_of_a_request_do_what_they_say(server: Server) -> None:
         ("load", "UNIMPLEMENTED", "RepositoryModelLoad"),
     ],
 )
-def test_errors_have_their_status_and_say_what_is_wrong(failures: Any, what: str, status: str, word: str) -> None:
+def test_errors_have_their_status_and_say_what_is_wrong(
+    failures: Any, what: str, status: str, word: str
+) -> None:
     found, message = failures[what]
     assert found == f"StatusCode.{status}"
     assert word in message

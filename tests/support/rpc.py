@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -55,9 +55,9 @@ def message(model: str, inputs: Mapping[str, Array], **fields: Any) -> pb.ModelI
     return request
 
 
-def tagged(model: str, tags: Sequence[int] | Array) -> bytes:
+def tagged(model: str, tags: Iterable[int] | Array) -> bytes:
     """A request whose rows are ``tags``."""
-    return message(model, {"tags": np.array(tags, np.int64)}).SerializeToString()
+    return message(model, {"tags": np.array([*tags], np.int64)}).SerializeToString()
 
 
 class Caller:
@@ -146,7 +146,9 @@ class Connections:
     """Several connections of one asyncio client, used in turn."""
 
     def __init__(self, target: str, count: int = 1) -> None:
-        self._channels = [grpc.aio.insecure_channel(target, (OWN_CONNECTION, *UNLIMITED)) for _ in range(count)]
+        self._channels = [
+            grpc.aio.insecure_channel(target, (OWN_CONNECTION, *UNLIMITED)) for _ in range(count)
+        ]
         self._infer: list[Callable[..., Any]] = [channel.unary_unary(INFER) for channel in self._channels]
         self._turn = 0
 

@@ -59,7 +59,9 @@ class Server:
         took_s: seconds until it was ready.
     """
 
-    def __init__(self, store: ModelStore, targets: Sequence[str] = (), sections: Sections | None = None) -> None:
+    def __init__(
+        self, store: ModelStore, targets: Sequence[str] = (), sections: Sections | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="serve-")
         self.home = Path(self._folder.name, "home")
         self.home.mkdir()
