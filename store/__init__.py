@@ -15,7 +15,7 @@ from store.errors import (
 )
 from store.manifest import Context, ModelInfo
 from store.model import Model, set_runner_factory
-from store.signature import Signature, TensorSpec
+from store.signature import Signature, TensorSpec, default_method
 from store.store import Draft, ModelStore
 from store.tag import Tag
 
@@ -37,5 +37,6 @@ __all__ = [
     "TagExists",
     "TensorSpec",
     "UnknownDatatype",
+    "default_method",
     "set_runner_factory",
 ]

@@ -167,6 +167,14 @@ def parse_signatures(value: object) -> dict[str, Signature]:
     return signatures
 
 
+def default_method(signatures: Mapping[str, Signature]) -> str | None:
+    """Return the method to call if none is named: ``__call__``, ``predict``, or the only one there is."""
+    for name in ("__call__", "predict"):
+        if name in signatures:
+            return name
+    return next(iter(signatures)) if len(signatures) == 1 else None
+
+
 def _fields(value: object, known: Iterable[str], what: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise InvalidSignature(f"{what} must be a mapping, not {value!r}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from runtime.client.errors import bad_response
 from runtime.errors import DatatypeMismatch, InvalidInput
 from runtime.tensors import strings
+from runtime.tensors.contents import FIELDS
 from store import datatypes
 from store.errors import UnknownDatatype
 
@@ -30,21 +31,6 @@ MAX_BYTES: Final = (1 << 31) - (1 << 16)
 """protobuf parses no message of 2 GiB; some room is left for names and shapes."""
 
 _TEXT: Final = frozenset({bytes, str, np.bytes_, np.str_})
-
-_TYPED: Final[Mapping[str, str]] = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
 
 
 class Encoded(NamedTuple):
@@ -122,9 +108,9 @@ def decode_typed(
     Raises:
         RpcFailed: datatype, shape and elements do not fit together (INTERNAL).
     """
-    if datatype not in _TYPED:
+    if datatype not in FIELDS:
         raise bad_response(f"output {name!r}: {datatype} must be sent as raw bytes")
-    items = getattr(contents, _TYPED[datatype])
+    items = getattr(contents, FIELDS[datatype])
     if len(items) != _elements(name, shape):
         raise bad_response(f"output {name!r} has shape {list(shape)} but {len(items)} elements")
     array = np.empty(len(items), _dtype(name, datatype))

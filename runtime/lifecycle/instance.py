@@ -88,6 +88,8 @@ class Instance:
             self.child.kill()
 
     def _heard(self, message: Message) -> None:
+        if self.state is State.STOPPED:  # it was loading when it was told to end, and has just finished
+            return
         if message["type"] == "ready":
             self.error = ""
             self._load_failures = 0

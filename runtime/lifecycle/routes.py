@@ -14,7 +14,7 @@ from typing import Final
 from runtime.batching.scheduler import Scheduler
 from runtime.batching.task import BatchKey
 from runtime.errors import InvalidInput, MethodNotFound, ModelNotFound, VersionNotFound
-from store import Signature
+from store import Signature, default_method
 
 _KEYS_KEPT: Final = 4096
 LATEST: Final = "latest"
@@ -60,11 +60,9 @@ class Route:
                     field="parameters.method",
                 )
             return name
-        for default in ("__call__", "predict"):
-            if default in methods:
-                return default
-        if len(methods) == 1:
-            return next(iter(methods))
+        default = default_method(methods)
+        if default is not None:
+            return default
         raise InvalidInput(
             f"model {self.name!r} has several methods: set the parameter 'method' to one of "
             f"{', '.join(methods)}",

@@ -13,7 +13,7 @@ from protos import model_config_pb2 as config_pb
 from protos import open_inference_pb2 as pb
 from runtime.errors import ModelNotFound, VersionNotFound
 from runtime.lifecycle.routes import Route, Routes
-from store import Signature, TensorSpec
+from store import Signature, TensorSpec, default_method
 
 SERVER_NAME: Final = "runtime"
 EXTENSIONS: Final = ("binary_tensor_data", "model_configuration", "model_repository", "parameters")
@@ -115,16 +115,20 @@ class Inspection:
 
 def platform(module: str) -> str:
     """The ``<project>_<format>`` name of an adapter, as the protocol's list has it where it does."""
-    known = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_libtorch", "pytorch": "pytorch_module"}
-    return known.get(module, f"{module}_{module}" if module != "python" else "python_cloudpickle")
+    known = {
+        "onnx": "onnxruntime_onnx",
+        "python": "python_cloudpickle",
+        "pytorch": "pytorch_module",
+        "sklearn": "sklearn_pickle",
+        "torchscript": "pytorch_libtorch",
+    }
+    return known.get(module, f"{module}_model")
 
 
 def _default(route: Route) -> Signature:
+    """The signature to describe a model by; the first where no method is the default."""
     methods = route.signatures
-    for name in ("__call__", "predict", *methods):
-        if name in methods:
-            return methods[name]
-    return Signature()
+    return methods[default_method(methods) or next(iter(methods))]
 
 
 def _tensors(specs: Sequence[TensorSpec] | None) -> list[pb.ModelMetadataResponse.TensorMetadata]:

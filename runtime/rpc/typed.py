@@ -13,23 +13,8 @@ import numpy as np
 from protos import open_inference_pb2 as pb
 from runtime.errors import DatatypeMismatch, InvalidInput
 from runtime.tensors import strings
+from runtime.tensors.contents import FIELDS
 from store.datatypes import numpy_dtype
-
-FIELDS: Final = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-"""Which field of ``InferTensorContents`` holds a datatype."""
 
 _WIDEST: Final = {"i": np.dtype(np.int64), "u": np.dtype(np.uint64)}
 """By kind of numpy datatype: what holds whatever a field may hold."""

@@ -21,11 +21,10 @@ from runtime.runner import arguments
 from runtime.runner.executor import Executor, Group, Share
 from runtime.tensors import strings
 from runtime.tensors.layout import Array, Layout, LayoutTable
-from store import Model, Signature
+from store import Model, Signature, default_method
 
 Result = Array | tuple[Array, ...] | dict[str, Array]
 
-_DEFAULTS: Final = ("__call__", "predict")
 _NUMBERED: Final = re.compile(r"output_(\d+)")
 
 
@@ -130,11 +129,9 @@ class Runner:
 
     def _default(self) -> RunnerMethod:
         methods = self._model.info.signatures
-        for name in _DEFAULTS:
-            if name in methods:
-                return RunnerMethod(self, name)
-        if len(methods) == 1:
-            return RunnerMethod(self, next(iter(methods)))
+        default = default_method(methods)
+        if default is not None:
+            return RunnerMethod(self, default)
         raise InvalidInput(
             f"{self._model.tag} has several methods: call one of {', '.join(methods)}", field="method"
         )
