@@ -30,3 +30,8 @@ def deadline_ns(unix_seconds: float) -> int:
         ahead, and never 0.
     """
     return max(1, time.monotonic_ns() + min(int((unix_seconds - time.time()) * SECOND), LONGEST_NS))
+
+
+def unix_ms(instant_ns: int) -> int:
+    """Turn a monotonic instant into milliseconds of Unix time, for people and records."""
+    return int(time.time() * 1000) - (time.monotonic_ns() - instant_ns) // MILLISECOND

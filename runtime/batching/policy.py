@@ -31,7 +31,9 @@ class Seat:
         self.execution_ns = 0
 
     def note(self, execution_ns: int) -> None:
-        """Learn from one executed batch: an exponential average over about four."""
+        """Learn from one batch, by an exponential average over about four; nothing if it did not run."""
+        if execution_ns <= 0:
+            return
         self.execution_ns += (execution_ns - self.execution_ns) // 4 if self.execution_ns else execution_ns
 
 

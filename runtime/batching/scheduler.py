@@ -9,16 +9,20 @@ Invariant: admitted = completed + failed + expired + cancelled + still held (que
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from runtime.batching.policy import Dispatch, Greedy, Policy, Seat
 from runtime.batching.queue import TaskQueue
+from runtime.batching.statistics import Stages, Statistics
 from runtime.batching.task import Batch, State, Task
 from runtime.clock import Clock, now_ns
 from runtime.errors import DeadlineExceeded, NotReady, RuntimeServingError, WorkerLost
+
+log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS: Final = 2
 PAST: Final = 1
@@ -57,24 +61,6 @@ class Limits:
     max_queued_rows: int = 10_000
     max_queued_bytes: int = 1 << 30
     max_batch_bytes: int = 256 << 20
-
-
-@dataclass(slots=True)
-class Statistics:
-    """Counters of one scheduler, in tasks unless the name says otherwise. Times are sums."""
-
-    admitted: int = 0
-    rejected: int = 0
-    completed: int = 0
-    failed: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    retried: int = 0
-    batches: int = 0
-    rows: int = 0
-    queue_ns: int = 0
-    execution_ns: int = 0
-    batch_sizes: dict[int, int] = field(default_factory=dict)
 
 
 class Scheduler:
@@ -121,7 +107,7 @@ class Scheduler:
         with self._lock:
             task.deadline_ns = PAST  # should its worker die, it is not run again
             if self._queue.remove(task):
-                task.state = State.DONE
+                self._end([task])
                 self.statistics.cancelled += 1
 
     def pump(self) -> None:
@@ -147,6 +133,11 @@ class Scheduler:
         """Whether anything is queued or running."""
         return bool(self._queue) or any(seat.outstanding for seat in self._seats)
 
+    def snapshot(self) -> Statistics:
+        """A copy of the statistics in which all figures belong together."""
+        with self._lock:
+            return self.statistics.copy()
+
     def attach(self, instance: Instance) -> None:
         """Use one more instance."""
         with self._lock:
@@ -167,16 +158,33 @@ class Scheduler:
             ended += self._dispatch()
         _fail_all(ended)
 
-    def finished(self, instance: Instance, batch: Batch, execution_ns: int, *, failed: bool = False) -> None:
-        """Take note that a batch was answered and refill the instance. The caller then answers the tasks."""
+    def finished(
+        self,
+        instance: Instance,
+        batch: Batch,
+        execution_ns: int,
+        *,
+        failed: bool = False,
+        stages: Stages | None = None,
+    ) -> None:
+        """Take note that a batch was answered and refill the instance. The caller then answers the tasks.
+
+        Args:
+            instance: that answered.
+            batch: that it was sent.
+            execution_ns: time in the model's method.
+            failed: the tasks get an error.
+            stages: when what happened, as far as the instance knows.
+        """
+        if stages is None:
+            stages = Stages.bare(batch.closed_ns, execution_ns, self._clock(), batch.rows)
         with self._lock:
             if instance in self._instances:
                 seat = self._seats[self._instances.index(instance)]
                 seat.outstanding -= 1
                 seat.note(execution_ns)
-            for task in batch.tasks:
-                task.state = State.DONE
-            self._book(batch, execution_ns, failed=failed)
+            enqueued = _mark_done(batch.tasks)
+            self.statistics.book(batch.rows, enqueued, stages, failed=failed)
             ended = self._dispatch()
         _fail_all(ended)
 
@@ -203,7 +211,7 @@ class Scheduler:
         tasks, expired = self._queue.take(decision.key, limits.max_batch_size, limits.max_batch_bytes, now)
         self.statistics.expired += len(expired)
         ended = (
-            _end(expired, DeadlineExceeded("the deadline passed while the request was queued"))
+            self._fail(expired, DeadlineExceeded("the deadline passed while the request was queued"))
             if expired
             else []
         )
@@ -220,7 +228,7 @@ class Scheduler:
             except RuntimeServingError as error:
                 seat.outstanding -= 1
                 self.statistics.failed += len(tasks)
-                ended += _end(tasks, error)
+                ended += self._fail(tasks, error)
         return ended
 
     def _drop(self, at: int) -> None:
@@ -236,38 +244,38 @@ class Scheduler:
         self._queue.put_back(again)
         self.statistics.retried += len(again)
         self.statistics.failed += len(lost)
-        return _end(
+        return self._fail(
             lost, WorkerLost("the worker died while it ran this request, and again when it was re-run")
         )
 
     def _refuse_queued(self, error: RuntimeServingError) -> list[Ending]:
         tasks = self._queue.clear()
         self.statistics.failed += len(tasks)
-        return _end(tasks, error)
+        return self._fail(tasks, error)
 
-    def _book(self, batch: Batch, execution_ns: int, *, failed: bool) -> None:
-        statistics = self.statistics
-        count = len(batch.tasks)
-        if failed:
-            statistics.failed += count
-        else:
-            statistics.completed += count
-        statistics.batches += 1
-        statistics.rows += batch.rows
-        statistics.execution_ns += execution_ns
-        closed = batch.closed_ns
-        statistics.queue_ns += closed * count - sum([task.enqueued_ns for task in batch.tasks])
-        sizes = statistics.batch_sizes
-        sizes[batch.rows] = sizes.get(batch.rows, 0) + 1
+    def _fail(self, tasks: Sequence[Task], error: RuntimeServingError) -> list[Ending]:
+        """Mark tasks as done; the caller fails them outside of the lock."""
+        self._end(tasks)
+        return [(task, error) for task in tasks]
+
+    def _end(self, tasks: Sequence[Task]) -> None:
+        """Mark tasks as done without an answer of a worker."""
+        if tasks:
+            self.statistics.book_unanswered(_mark_done(tasks), self._clock())
 
 
-def _end(tasks: Sequence[Task], error: RuntimeServingError) -> list[Ending]:
-    """Mark tasks as done; the caller fails them outside of the lock."""
+def _mark_done(tasks: Sequence[Task]) -> list[int]:
+    """Return when the tasks were admitted."""
+    enqueued = []
     for task in tasks:
         task.state = State.DONE
-    return [(task, error) for task in tasks]
+        enqueued.append(task.enqueued_ns)
+    return enqueued
 
 
 def _fail_all(ended: Sequence[Ending]) -> None:
     for task, error in ended:
-        task.fail(error)
+        try:
+            task.fail(error)
+        except Exception:  # a fence: one caller's trouble is not his neighbours'
+            log.exception("answer_failed")

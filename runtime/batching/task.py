@@ -17,6 +17,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from runtime.batching.statistics import Stages
 from runtime.tensors.frame import Timing
 from runtime.tensors.layout import Layout
 
@@ -65,6 +66,7 @@ class Result:
         rows: the sum of their rows.
         timing: when the worker received, began and ended.
         executed_rows: rows that were executed together, those of other services' batches included.
+        stages: where the time went, if the instance knows.
     """
 
     __slots__ = (
@@ -76,13 +78,14 @@ class Result:
         "layout",
         "payload",
         "sizes",
+        "stages",
         "tasks",
         "timing",
     )
 
     def __init__(
         self, layout: Layout, payload: Buffer, sizes: Sequence[int], *, tasks: int, rows: int,
-        timing: Timing, executed_rows: int,
+        timing: Timing, executed_rows: int, stages: Stages | None = None,
     ) -> None:  # fmt: skip
         self.layout = layout
         self.payload = payload
@@ -90,6 +93,7 @@ class Result:
         self.tasks = tasks
         self.timing = timing
         self.executed_rows = executed_rows
+        self.stages = stages
         tensors = layout.tensors
         self._row_bytes = tensors[0].row_bytes if len(tensors) == 1 else 0  # the usual case, kept short
         self._at = 0

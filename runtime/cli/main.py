@@ -17,6 +17,7 @@ import runtime
 from runtime.cli.demo import demo
 from runtime.cli.infer import infer
 from runtime.cli.models import models
+from runtime.cli.profile import profile
 from runtime.cli.serve import serve
 from runtime.errors import ConfigError, RuntimeServingError
 
@@ -54,7 +55,7 @@ def cli(invocation: _Invocation, debug: bool) -> None:
     invocation.debug = debug
 
 
-for _command in (serve, demo, infer, models):
+for _command in (serve, demo, infer, models, profile):
     cli.add_command(_command)
 
 

@@ -27,19 +27,27 @@ class Frontend:
         name: of the process, for logs and metrics.
         settings: sent to the process as its first message.
         on_start: called after each start, to tell the process what it serves.
+        on_question: called with each message of the process that is no reply.
 
     Attributes:
         port: what it listens on, 0 until it does.
         restarts: how often it was started again.
     """
 
-    def __init__(self, name: str, settings: Message, on_start: Callable[[Frontend], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Message,
+        on_start: Callable[[Frontend], None],
+        on_question: Callable[[Frontend, Message], None] | None = None,
+    ) -> None:
         self.name = name
         self.port = 0
         self.restarts = 0
         self.child: Child | None = None
         self._settings = settings
         self._on_start = on_start
+        self._on_question = on_question
         self._backoff = Backoff()
         self._stopping = False
         self._numbers = itertools.count(1)
@@ -97,6 +105,10 @@ class Frontend:
                 await self.ended.wait()
 
     def _heard(self, message: Message) -> None:
+        if message["type"] != "reply":
+            if self._on_question is not None:
+                self._on_question(self, message)
+            return
         future = self._replies.pop(message.get("number", 0), None)
         if future is not None and not future.done():
             future.set_result(message)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from runtime.batching.statistics import add_up
 from runtime.config import ModelConfig, Settings
 from runtime.errors import LoadFailed
 from runtime.lifecycle.frontend import Frontend
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 ENDING_S: Final = 2.0
 """How long a worker without work may take to end before it is killed."""
+COUNTING_S: Final = 1.0
+"""How long a service process may take to tell what it has counted before it is left out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +78,7 @@ class Manager:
         self._arena_bytes = max(arena.DEFAULT_BYTES, 4 * settings.transport.max_message_bytes)
         self._changed = asyncio.Event()
         self._stopping = False
+        self._errands: set[asyncio.Task[None]] = set()
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class Manager:
         """
         self._place()
         for index in range(self._settings.server.services):
-            frontend = Frontend(f"service-{index}", self._service_settings(), self._introduce)
+            frontend = Frontend(f"service-{index}", self._service_settings(), self._introduce, self._asked)
             self.frontends.append(frontend)
             frontend.start()
         await self._loaded()
@@ -131,8 +135,8 @@ class Manager:
                 child.kill()
 
     async def statistics(self) -> list[Message]:
-        """What each service process has counted."""
-        replies = await asyncio.gather(*(frontend.ask({"type": "statistics"}) for frontend in self.frontends))
+        """What each service process has counted; one that does not answer in time is left out."""
+        replies = await asyncio.gather(*(_counted(frontend) for frontend in self.frontends))
         return [reply for reply in replies if reply]
 
     @property
@@ -173,6 +177,23 @@ class Manager:
                 raise LoadFailed(
                     f"model {instance.order.tag} cannot be served: {instance.error}", field=instance.order.tag
                 )
+
+    # -- questions of service processes ---------------------------------------------------------
+
+    def _asked(self, frontend: Frontend, message: Message) -> None:
+        """Answer a service process that wants to know what all of them have counted."""
+        errand = asyncio.get_running_loop().create_task(self._tell_totals(frontend, message["number"]))
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
+
+    async def _tell_totals(self, frontend: Frontend, number: int) -> None:
+        replies = await self.statistics()
+        totals = add_up(model for reply in replies for model in reply["models"])
+        models = [
+            {"name": name, "version": version, "statistics": total.to_record()}
+            for (name, version), total in totals.items()
+        ]
+        frontend.send({"type": "totals", "number": number, "models": models})
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -238,6 +259,7 @@ class Manager:
         options["reuse_port"] = options["reuse_port"] or settings.server.services > 1
         return {
             "host": settings.server.host,
+            "services": settings.server.services,
             "implementation": settings.server.transport,
             "log_level": settings.server.log_level,
             "transport": options,
@@ -249,3 +271,13 @@ class Manager:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+
+async def _counted(frontend: Frontend) -> Message:
+    """What a service process has counted; an empty message if it does not say."""
+    try:
+        async with asyncio.timeout(COUNTING_S):
+            return await frontend.ask({"type": "statistics"})
+    except TimeoutError:
+        log.warning("statistics_missing", extra={"service": frontend.name})
+        return {}

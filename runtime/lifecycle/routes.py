@@ -17,6 +17,7 @@ from runtime.errors import InvalidInput, MethodNotFound, ModelNotFound, VersionN
 from store import Signature, default_method
 
 _KEYS_KEPT: Final = 4096
+_HEAD_BYTES_KEPT: Final = 16 << 10
 LATEST: Final = "latest"
 
 
@@ -70,12 +71,14 @@ class Route:
         )
 
     def key(self, head: bytes, *, batchable: bool, variable: tuple[bool, ...]) -> BatchKey:
-        """The one batch key of this head."""
+        """The one batch key of this head; a new one each time where the head is too long to keep."""
         key = self.keys.get(head)
         if key is None:
-            if len(self.keys) >= _KEYS_KEPT:  # shapes without end: start over rather than grow
-                self.keys.clear()
-            key = self.keys[head] = BatchKey(head, batchable=batchable, variable=variable)
+            key = BatchKey(head, batchable=batchable, variable=variable)
+            if len(head) <= _HEAD_BYTES_KEPT:
+                if len(self.keys) >= _KEYS_KEPT:  # shapes without end: start over rather than grow
+                    self.keys.clear()
+                self.keys[head] = key
         return key
 
 

@@ -26,6 +26,9 @@ STAGES: Final = ("queue", "merge", "compute", "split", "hop", "transport")
 
 _TIMEOUT_S: Final = 5.0
 _MS: Final = 1e6
+_REFUSALS: Final = frozenset(
+    {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class Counters:
     @property
     def is_backward(self) -> bool:
         """Whether a difference is of no use: the server was started anew in between."""
-        return min(getattr(self, name) for name in _NUMBERS) < 0
+        return any(getattr(self, name) < 0 for name in _NUMBERS)
 
     @property
     def busy_ns(self) -> int:
@@ -126,7 +129,7 @@ class StatisticsReader:
     def __init__(self, target: Target, models: frozenset[str]) -> None:
         self._models = models
         self._metadata = tuple(target.metadata)
-        self._channel = open_channel(target)
+        self._channel = target.open_channel()
         self._call = self._channel.unary_unary(
             path("ModelStatistics"),
             request_serializer=pb.ModelStatisticsRequest.SerializeToString,
@@ -144,20 +147,13 @@ class StatisticsReader:
                 pb.ModelStatisticsRequest(name=name), timeout=_TIMEOUT_S, metadata=self._metadata
             )
         except grpc.RpcError as error:
-            self._offered = error.code() not in {
-                grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED,
-            }  # fmt: skip
+            self._offered = error.code() not in _REFUSALS
             return None
         return parse(response, self._models)
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
-
-
-def open_channel(target: Target) -> Any:
-    """Return a channel of the public API to a target, for what is not measured."""
-    raise NotImplementedError
 
 
 def summary(difference: Counters, elapsed_ns: int, service_mean_ms: float) -> dict[str, Any] | None:

@@ -15,16 +15,18 @@ from google.protobuf.message import DecodeError
 from protos import open_inference_pb2 as pb
 from runtime.batching.scheduler import Scheduler
 from runtime.batching.task import Buffer, Result, State, Task
-from runtime.clock import deadline_ns
+from runtime.clock import deadline_ns, now_ns
 from runtime.errors import InvalidInput, RuntimeServingError, ShapeMismatch
 from runtime.lifecycle.routes import Routes
 from runtime.rpc import status, typed
 from runtime.rpc.answer import Template
 from runtime.rpc.plan import Plan, make
+from runtime.rpc.statistics import WANTED, timings
 from runtime.tensors import strings, wire
 from runtime.transport.interface import Call
 
 _PLANS_KEPT: Final = 4096
+_HEAD_BYTES_KEPT: Final = 16 << 10
 
 
 class InferTask(Task):
@@ -50,7 +52,11 @@ class InferTask(Task):
         except RuntimeServingError as error:
             self.fail(error)
             return
-        self.call.respond(message)
+        call = self.call
+        if WANTED in call.metadata and result.stages is not None:
+            call.respond(message, timings(self.enqueued_ns, self.rows, result.stages, now_ns()))
+        else:
+            call.respond(message)
 
     def fail(self, error: Exception) -> None:
         """Send the status that belongs to the error."""
@@ -141,9 +147,10 @@ class Infer:
         request = _decode(head)
         if not typed.has_contents(request):
             plan = make(request, self._routes)
-            if len(self._plans) >= _PLANS_KEPT:  # heads without end: start over rather than grow
-                self._plans.clear()
-            self._plans[head] = plan
+            if len(head) <= _HEAD_BYTES_KEPT:
+                if len(self._plans) >= _PLANS_KEPT:  # heads without end: start over rather than grow
+                    self._plans.clear()
+                self._plans[head] = plan
             return plan, raws
         if raws:
             raise InvalidInput(

@@ -16,7 +16,13 @@ from runtime.lifecycle.routes import Route, Routes
 from store import Signature, TensorSpec, default_method
 
 SERVER_NAME: Final = "runtime"
-EXTENSIONS: Final = ("binary_tensor_data", "model_configuration", "model_repository", "parameters")
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
 
 
 def server_version() -> str:

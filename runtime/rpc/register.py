@@ -13,14 +13,15 @@ from runtime.rpc import status
 from runtime.rpc.infer import Infer
 from runtime.rpc.inspection import Inspection
 from runtime.rpc.stream import InferStream
-from runtime.transport.interface import Call, Server
+from runtime.transport.interface import Call, Handler, Server
 
 INFER: Final = "ModelInfer"
 STREAM: Final = "ModelStreamInfer"
+STATISTICS: Final = "ModelStatistics"
 
 
-def register(server: Server, infer: Infer, inspection: Inspection) -> None:
-    """Serve infer, stream and inspection; answer the rest with UNIMPLEMENTED and the reason."""
+def register(server: Server, infer: Infer, inspection: Inspection, statistics: Handler | None = None) -> None:
+    """Serve infer, stream, inspection and statistics; answer the rest with UNIMPLEMENTED and the reason."""
     answers: dict[str, Callable[[Any], Message]] = {
         "ServerLive": inspection.live,
         "ServerReady": inspection.ready,
@@ -35,6 +36,8 @@ def register(server: Server, infer: Infer, inspection: Inspection) -> None:
             server.add_unary(rpc.path, infer)
         elif name == STREAM:
             server.add_stream(rpc.path, lambda call: InferStream(call, infer))
+        elif name == STATISTICS and statistics is not None:
+            server.add_unary(rpc.path, statistics)
         else:
             server.add_unary(rpc.path, _unary(name, rpc.request, answers.get(name)))
     server.after_drain.append(infer.flush)

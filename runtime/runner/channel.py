@@ -17,7 +17,9 @@ from collections.abc import Callable
 from typing import Final
 
 from runtime.batching.scheduler import Scheduler
+from runtime.batching.statistics import Stages
 from runtime.batching.task import Batch, Buffer, Result, Task
+from runtime.clock import now_ns
 from runtime.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -29,7 +31,7 @@ from runtime.errors import (
 )
 from runtime.runner.link import INLINE_BYTES, Link
 from runtime.tensors.arena import Allocator, Arena
-from runtime.tensors.frame import KEPT, Frame, Kind, encode
+from runtime.tensors.frame import JOINED, KEPT, Frame, Kind, encode
 from runtime.tensors.layout import LayoutTable
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,9 @@ class Channel:
         self._memory = threading.Lock()  # guards the allocator
         self._layouts = layouts
         self._consumed = 0
+        self._started_ns = -1  # when the execution that was answered last began
+        self._finished_ns = 0
+        self._before_ns = 0  # when the one before it was finished
         self.on_unsent: Callable[[Channel], None] = _ignore
 
     # -- under the scheduler's lock -------------------------------------------------------------
@@ -151,36 +156,51 @@ class Channel:
         self._theirs.close()
 
     def _answer(self, frame: Frame) -> None:
-        batch, offset = self._running.pop(frame.batch)
+        """Book an answer, refill the worker, answer the tasks; until it is understood the batch runs."""
+        batch, offset = self._running[frame.batch]
+        stages = self._stages(batch, frame)
+        answer = _failure(frame.head) if frame.kind == Kind.FAILURE else self._result(batch, frame, stages)
+        del self._running[frame.batch]
         if offset >= 0 and not frame.flags & KEPT:
             with self._memory:
                 self._allocator.free(offset)
         timing = frame.timing
-        failed = frame.kind == Kind.FAILURE
-        self._scheduler.finished(self, batch, timing.executed - timing.started, failed=failed)
-        if failed:
-            error = _failure(frame.head)
-            for task in batch.tasks:
-                task.fail(error)
-        else:
-            self._succeed(batch, frame)
+        failed = not isinstance(answer, Result)
+        self._scheduler.finished(self, batch, timing.executed - timing.started, failed=failed, stages=stages)
+        for task in batch.tasks:
+            self._tell(task, answer)
         self._consumed += 1
 
-    def _succeed(self, batch: Batch, frame: Frame) -> None:
+    def _tell(self, task: Task, answer: Result | RuntimeServingError) -> None:
+        try:
+            if isinstance(answer, Result):
+                task.succeed(answer)
+            else:
+                task.fail(answer)
+        except Exception:  # a fence: one caller's trouble is not its neighbours'
+            log.exception("answer_failed", extra={"instance": self.name})
+            task.fail(ModelError("the answer could not be encoded"))
+
+    def _stages(self, batch: Batch, frame: Frame) -> Stages:
+        """Where the batch's time went. Answers that share an execution come one after the other."""
+        timing = frame.timing
+        if timing.started != self._started_ns:
+            self._started_ns = timing.started
+            self._before_ns = self._finished_ns
+        self._finished_ns = timing.finished
+        rows = frame.rows[0] if frame.rows else batch.rows
+        joined = bool(frame.flags & JOINED)
+        return Stages.observe(batch.closed_ns, self._before_ns, timing, now_ns(), rows, joined=joined)
+
+    def _result(self, batch: Batch, frame: Frame, stages: Stages) -> Result:
+        """The outputs, in the frame or in the worker's arena."""
         payload: Buffer = frame.payload
         if frame.offset >= 0:
             payload = self._theirs.view[frame.offset : frame.offset + frame.length]
-        tasks = batch.tasks
-        result = Result(
-            self._layouts[frame.head], payload, frame.sizes, tasks=len(tasks), rows=batch.rows,
-            timing=frame.timing, executed_rows=frame.rows[0],
+        return Result(
+            self._layouts[frame.head], payload, frame.sizes, tasks=len(batch.tasks), rows=batch.rows,
+            timing=frame.timing, executed_rows=frame.rows[0], stages=stages,
         )  # fmt: skip
-        for task in tasks:
-            try:
-                task.succeed(result)
-            except Exception:  # a fence: one caller's trouble is not its neighbours'
-                log.exception("answer_failed", extra={"instance": self.name})
-                task.fail(ModelError("the answer could not be encoded"))
 
 
 def _gather(batch: Batch, parts: list[Buffer], sizes: list[int]) -> None:

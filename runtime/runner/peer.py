@@ -18,7 +18,7 @@ from runtime.errors import MemoryExhausted, RuntimeServingError
 from runtime.runner.executor import Share
 from runtime.runner.link import INLINE_BYTES, Link
 from runtime.tensors.arena import Allocator, Arena
-from runtime.tensors.frame import KEPT, Frame, Kind, Timing, encode
+from runtime.tensors.frame import JOINED, KEPT, Frame, Kind, Timing, encode
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Stored(NamedTuple):
     offset: int
     length: int
 
-    def frame(self, batch: int, rows: int, timing: Timing, *, kept: bool) -> bytes:
+    def frame(self, batch: int, rows: int, timing: Timing, *, kept: bool, joined: bool = False) -> bytes:
         """The encoded answer."""
         return encode(
             Frame(
@@ -45,7 +45,7 @@ class Stored(NamedTuple):
                 self.payload,
                 self.offset,
                 self.length,
-                flags=KEPT if kept else 0,
+                flags=KEPT * kept | JOINED * joined,
                 timing=timing,
             )
         )

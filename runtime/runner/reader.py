@@ -63,7 +63,11 @@ class Reader:
                 else:
                     self._serve(channel, events)
             while self._errands:
-                self._errands.popleft()()
+                errand = self._errands.popleft()
+                try:
+                    errand()
+                except Exception:  # a fence: the thread must go on
+                    log.exception("errand_failed")
 
     def _serve(self, channel: Channel, events: int) -> None:
         try:

@@ -17,9 +17,17 @@ import sys
 from collections import deque
 from typing import Final, NamedTuple
 
+from frameworks.errors import InvalidOutput, UnsupportedInput
 from runtime import logs
 from runtime.clock import now_ns
-from runtime.errors import DeadlineExceeded, ModelError, RuntimeServingError, WorkerLost
+from runtime.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    ModelError,
+    OutputMismatch,
+    RuntimeServingError,
+    WorkerLost,
+)
 from runtime.runner import control, loading
 from runtime.runner.executor import Executor, Group
 from runtime.runner.order import Order
@@ -154,7 +162,8 @@ class Worker:
                 self._refuse(arrival, failure, begun, kept=kept)
             else:
                 timing = Timing(received, started, executed, now_ns())
-                self._send(peer, stored[index].frame(frame.batch, rows, timing, kept=kept))
+                data = stored[index].frame(frame.batch, rows, timing, kept=kept, joined=index > 0)
+                self._send(peer, data)
 
     def _run(
         self, arrivals: list[Arrival], payloads: list[memoryview | bytearray]
@@ -191,6 +200,10 @@ def _failure(error: Exception) -> RuntimeServingError:
     if isinstance(error, RuntimeServingError):
         log.warning("batch_failed", extra={"reason": error.reason, "cause": error.message})
         return type(error)(error.message, field=error.field)  # without the frames, which refer to the inputs
+    if isinstance(error, UnsupportedInput):
+        return InvalidInput(error.message, field=error.field)
+    if isinstance(error, InvalidOutput):
+        return OutputMismatch(error.message, field=error.field)
     identity = f"{now_ns():x}"
     log.error("model_raised", exc_info=error, extra={"error_id": identity})
     return ModelError(f"the model raised {type(error).__name__} (error id {identity})")
@@ -200,7 +213,12 @@ def main(descriptor: int) -> int:
     """Run a worker process; the exit status is 0 after an orderly end, 1 if the model cannot be loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor decides
     control.die_with_parent()
-    supervisor = socket.socket(fileno=descriptor)
+    with socket.socket(fileno=descriptor) as supervisor:
+        return _live(supervisor)
+
+
+def _live(supervisor: socket.socket) -> int:
+    """Load what is ordered and serve it; the exit status."""
     received = control.receive(supervisor)
     if received is None:
         return 0

@@ -13,6 +13,7 @@ from runtime.lifecycle.routes import Route, Routes
 from runtime.rpc.infer import Infer
 from runtime.rpc.inspection import Inspection
 from runtime.rpc.register import register
+from runtime.rpc.statistics import Gather, ModelStatistics
 from runtime.transport import credentials, health, reflection, selfcheck
 from runtime.transport.interface import Server
 from runtime.transport.options import TransportOptions
@@ -24,14 +25,16 @@ class Front:
     Args:
         routes: what is served.
         settings: the supervisor's ``configure`` message.
+        gather: collects what all service processes have counted; None if this is the only one.
     """
 
-    def __init__(self, routes: Routes, settings: dict[str, Any]) -> None:
+    def __init__(self, routes: Routes, settings: dict[str, Any], gather: Gather | None = None) -> None:
+        self._routes = routes
         self._inspection = Inspection(routes)
         self._tls = settings["tls"]
         make = selfcheck.choose(settings["implementation"])
         self._server: Server = make(TransportOptions(**settings["transport"]))
-        register(self._server, Infer(routes), self._inspection)
+        register(self._server, Infer(routes), self._inspection, ModelStatistics(routes, gather))
         self._health = health.HealthBoard()
         self._health.serve_on(self._server)
         reflection.Reflection((service.SERVICE,), service.reflection_pool()).serve_on(self._server)
@@ -55,10 +58,11 @@ class Front:
         return port
 
     def show_health(self, route: Route) -> None:
-        """Publish whether a model can execute, under its name and under ``name:version``."""
-        serving = route.is_ready and not self._inspection.draining
-        self._health.set(route.name, serving=serving)
-        self._health.set(f"{route.name}:{route.version}", serving=serving)
+        """Publish whether a version can execute, as ``name:version``; the newest also as ``name``."""
+        draining = self._inspection.draining
+        latest = self._routes.resolve(route.name)
+        self._health.set(route.name, serving=latest.is_ready and not draining)
+        self._health.set(f"{route.name}:{route.version}", serving=route.is_ready and not draining)
 
     def drain(self) -> None:
         """Say NOT_SERVING to everybody, and go on serving."""

@@ -6,19 +6,22 @@ which Prometheus takes for a counter reset.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from runtime.batching.statistics import Statistics, add_up
 from runtime.clock import SECOND
 from runtime.lifecycle.manager import Manager
 from runtime.runner.control import Message
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+_Labels = tuple[str, str]
 _LABELS: Final = ("model", "version")
 _COUNTERS: Final = {
     "admitted": "Requests that entered the queue.",
@@ -29,6 +32,21 @@ _COUNTERS: Final = {
     "cancelled": "Requests whose caller went away while they were queued.",
     "retried": "Requests that were run again because their worker died.",
 }
+_SECONDS: Final = {
+    "queue": "Time that answered requests spent queued, from admission to the closing of their batch.",
+    "execution": "Time that the model's method ran, counted once for each execution.",
+}
+_TIMES: Final = {
+    "queue_delay": (
+        "queue_times",
+        "queue_ns",
+        "From admission to the closing of the batch, answered requests.",
+    ),
+    "request_duration": ("request_times", "request_ns", "From admission to the answer, answered requests."),
+    "execution_duration": ("execution_times", "execution_ns", "Each execution of the model's method."),
+}
+_TIME_EXPONENTS: Final = range(13, 37)
+"""Bounds of the histograms of times: powers of two of a nanosecond, from 8 microseconds to 69 seconds."""
 _ROW_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -45,28 +63,34 @@ class _Collector(Collector):
         self._replies = replies
 
     def collect(self) -> Iterator[Metric]:
-        totals = _sum([model for reply in self._replies for model in reply["models"]])
+        models = [model for reply in self._replies for model in reply["models"]]
+        totals = add_up(models)
+        queued: Counter[_Labels] = Counter()
+        for model in models:
+            queued[model["name"], model["version"]] += model["queued_rows"]
         for name, help_text in _COUNTERS.items():
             counter = CounterMetricFamily(f"runtime_requests_{name}", help_text, labels=_LABELS)
             for labels, total in totals.items():
-                counter.add_metric(labels, total[name])
+                counter.add_metric(labels, getattr(total, name))
             yield counter
-        for name, help_text in {
-            "queue": "Time that requests spent queued, from admission to the closing of their batch.",
-            "execution": "Time that the model's method ran, counted once for each batch.",
-        }.items():
+        for name, help_text in _SECONDS.items():
             seconds = CounterMetricFamily(f"runtime_{name}_seconds", help_text, labels=_LABELS)
             for labels, total in totals.items():
-                seconds.add_metric(labels, total[f"{name}_ns"] / SECOND)
+                seconds.add_metric(labels, getattr(total, f"{name}_ns") / SECOND)
             yield seconds
+        for name, (buckets, sum_ns, help_text) in _TIMES.items():
+            times = HistogramMetricFamily(f"runtime_{name}_seconds", help_text, labels=_LABELS)
+            for labels, total in totals.items():
+                times.add_metric(labels, _cumulated(getattr(total, buckets)), getattr(total, sum_ns) / SECOND)
+            yield times
         yield _batch_rows(totals)
-        yield from self._gauges(totals)
+        yield from self._gauges(queued)
 
-    def _gauges(self, totals: dict[tuple[str, str], dict[str, Any]]) -> Iterator[Metric]:
-        queued = GaugeMetricFamily("runtime_queued_rows", "Rows that wait for an instance.", labels=_LABELS)
-        for labels, total in totals.items():
-            queued.add_metric(labels, total["queued_rows"])
-        yield queued
+    def _gauges(self, queued: Mapping[_Labels, int]) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("runtime_queued_rows", "Rows that wait for an instance.", labels=_LABELS)
+        for labels, rows in queued.items():
+            waiting.add_metric(labels, rows)
+        yield waiting
         available = GaugeMetricFamily(
             "runtime_instances_available", "Instances that can execute.", labels=_LABELS
         )
@@ -84,28 +108,22 @@ class _Collector(Collector):
         yield active
 
 
-def _batch_rows(totals: dict[tuple[str, str], dict[str, Any]]) -> Metric:
+def _cumulated(times: Sequence[int]) -> list[tuple[str, float]]:
+    """A histogram of powers of two in Prometheus' form."""
+    bounds: list[tuple[str, float]] = [
+        (repr((1 << exponent) / SECOND), sum(times[: exponent + 1])) for exponent in _TIME_EXPONENTS
+    ]
+    return [*bounds, ("+Inf", sum(times))]
+
+
+def _batch_rows(totals: Mapping[_Labels, Statistics]) -> Metric:
     family = HistogramMetricFamily("runtime_batch_rows", "Rows of each executed batch.", labels=_LABELS)
     for labels, total in totals.items():
-        sizes = {int(size): count for size, count in total["batch_sizes"].items()}
+        counts = {rows: executions.count for rows, executions in total.executions.items()}
         buckets: list[tuple[str, float]] = [
-            (str(bound), sum(count for size, count in sizes.items() if size <= bound))
+            (str(bound), sum(count for rows, count in counts.items() if rows <= bound))
             for bound in _ROW_BOUNDS
         ]
-        buckets.append(("+Inf", sum(sizes.values())))
-        family.add_metric(labels, buckets, sum(size * count for size, count in sizes.items()))
+        buckets.append(("+Inf", sum(counts.values())))
+        family.add_metric(labels, buckets, sum(rows * count for rows, count in counts.items()))
     return family
-
-
-def _sum(models: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Add up the counts of all service processes, model by model."""
-    totals: dict[tuple[str, str], dict[str, Any]] = {}
-    for model in models:
-        total = totals.setdefault((model["name"], model["version"]), {"batch_sizes": {}})
-        for name, value in model.items():
-            if name == "batch_sizes":
-                for size, count in value.items():
-                    total[name][size] = total[name].get(size, 0) + count
-            elif isinstance(value, int):
-                total[name] = total.get(name, 0) + value
-    return totals

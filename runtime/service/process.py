@@ -8,14 +8,13 @@ and no framework is ever imported here.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from dataclasses import asdict
-from typing import Any
 
 from runtime.transport.environment import prepare_environment
 
@@ -23,9 +22,11 @@ prepare_environment()  # before anything imports grpc
 
 from runtime import logs  # noqa: E402
 from runtime.batching.scheduler import Limits, Scheduler  # noqa: E402
+from runtime.batching.statistics import Counted  # noqa: E402
 from runtime.clock import now_ns  # noqa: E402
 from runtime.errors import NotReady, RuntimeServingError  # noqa: E402
 from runtime.lifecycle.routes import Route, Routes  # noqa: E402
+from runtime.rpc.statistics import Answer  # noqa: E402
 from runtime.runner import control  # noqa: E402
 from runtime.runner.channel import Channel  # noqa: E402
 from runtime.runner.control import Message  # noqa: E402
@@ -39,6 +40,42 @@ log = logging.getLogger("runtime.service.process")  # this module runs as __main
 _GC_THRESHOLDS = (50_000, 20, 100)
 
 
+class Totals:
+    """Asks the supervisor what all service processes have counted.
+
+    Args:
+        supervisor: the control connection.
+
+    Concurrency: asked on any thread; answers come on the main thread. The supervisor answers in any case,
+    if need be without those that are silent.
+    """
+
+    def __init__(self, supervisor: socket.socket) -> None:
+        self._supervisor = supervisor
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Answer] = {}
+
+    def gather(self, answer: Answer) -> None:
+        """Ask; ``answer`` is called later with what each process has counted.
+
+        Raises:
+            OSError: the supervisor is gone.
+        """
+        number = next(self._numbers)
+        self._waiting[number] = answer
+        try:
+            control.send(self._supervisor, {"type": "totals", "number": number})
+        except OSError:
+            del self._waiting[number]
+            raise
+
+    def told(self, number: int, counted: list[Counted]) -> None:
+        """Hand over an answer; one that nobody asked for in this process's life is dropped."""
+        answer = self._waiting.pop(number, None)
+        if answer is not None:
+            answer(counted)
+
+
 class Service:
     """Obeys the supervisor.
 
@@ -46,12 +83,14 @@ class Service:
         supervisor: the control connection.
         front: the gRPC server.
         routes: the table that both share.
+        totals: told what the supervisor was asked for.
     """
 
-    def __init__(self, supervisor: socket.socket, front: Front, routes: Routes) -> None:
+    def __init__(self, supervisor: socket.socket, front: Front, routes: Routes, totals: Totals) -> None:
         self._supervisor = supervisor
         self._front = front
         self._routes = routes
+        self._totals = totals
         self._by_tag: dict[str, Route] = {}
         self._tags: dict[Channel, str] = {}
         self._layouts = LayoutTable()
@@ -110,17 +149,21 @@ class Service:
 
     def _do_statistics(self, message: Message, _: list[int]) -> None:
         """Report what was counted."""
-        models: list[dict[str, Any]] = [
+        models: list[Message] = [
             {
                 "name": route.name,
                 "version": route.version,
                 "instances": route.scheduler.instances,
                 "queued_rows": route.scheduler.queued_rows,
-                **asdict(route.scheduler.statistics),
+                "statistics": route.scheduler.snapshot().to_record(),
             }
             for route in self._routes
         ]
         self._reply(message, {"models": models, "active_calls": self._front.active})
+
+    def _do_totals(self, message: Message, _: list[int]) -> None:
+        """Hear what all service processes have counted."""
+        self._totals.told(message["number"], message["models"])
 
     def _do_drain(self, message: Message, _: list[int]) -> None:
         """Tell clients to turn away; go on serving."""
@@ -162,11 +205,12 @@ def main(descriptor: int) -> int:
     settings = received[0]
     logs.configure(settings["log_level"], role=settings["name"])
     routes = Routes()
-    front = Front(routes, settings)
+    totals = Totals(supervisor)
+    front = Front(routes, settings, totals.gather if settings["services"] > 1 else None)
     log.info("service_started", extra={"pid": os.getpid(), "at_ns": now_ns()})
     gc.freeze()  # what start-up made lives for ever, and requests make no cycles: look less often
     gc.set_threshold(*_GC_THRESHOLDS)
-    Service(supervisor, front, routes).run()
+    Service(supervisor, front, routes, totals).run()
     return 0
 
 

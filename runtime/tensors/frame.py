@@ -39,6 +39,8 @@ class Kind(enum.IntEnum):
 
 KEPT: Final = 1
 """Flag of an answer: the model kept a reference to its inputs, so their arena space is never reused."""
+JOINED: Final = 2
+"""Flag of an answer: its batch was merged with another, whose answer counts for the execution."""
 
 
 class Timing(NamedTuple):

@@ -46,6 +46,14 @@ def set_fields(**fields: Any) -> Change:
     return lambda request: request.MergeFrom(pb.ModelInferRequest(**fields))
 
 
+def set_parameter(name: str, **value: Any) -> Change:
+    return lambda request: request.parameters[name].CopyFrom(pb.InferParameter(**value))
+
+
+def clear(field: str) -> Change:
+    return lambda request: request.ClearField(field)
+
+
 def typed(datatype: str, **contents: Any) -> Change:
     def change(request: pb.ModelInferRequest) -> None:
         del request.raw_input_contents[:]
@@ -60,11 +68,10 @@ def both(*changes: Change) -> Change:
 
 
 SHAPE, TYPE, X = "inputs['x'].shape", "inputs['x'].datatype", "inputs['x']"
-TEXT = pb.InferParameter(string_param="region")
 
 INVALID: dict[str, tuple[Change, str]] = {
-    "no model name": (lambda request: request.ClearField("model_name"), "model_name"),
-    "no inputs": (both(lambda r: r.ClearField("inputs"), set_raw()), "inputs"),
+    "no model name": (clear("model_name"), "model_name"),
+    "no inputs": (both(clear("inputs"), set_raw()), "inputs"),
     "an input without a name": (lambda r: r.inputs[0].ClearField("name"), "inputs.name"),
     "an unexpected input": (set_input(name="y"), "inputs['y']"),
     "an input twice": (lambda r: r.inputs.add().CopyFrom(r.inputs[0]), X),
@@ -92,40 +99,32 @@ INVALID: dict[str, tuple[Change, str]] = {
     "two raw contents": (set_raw(bytes(32), bytes(32)), "raw_input_contents"),
     "an unknown output": (set_fields(outputs=[{"name": "z"}]), "outputs['z']"),
     "an output twice": (set_fields(outputs=[{"name": "output_0"}] * 2), "outputs"),
-    "a method that is no text": (
-        lambda r: r.parameters["method"].CopyFrom(pb.InferParameter(int64_param=1)), "parameters.method",
-    ),
-    "no method where there are two": (lambda r: r.parameters["method"].CopyFrom(pb.InferParameter()), "parameters.method"),
+    "a method that is no text": (set_parameter("method", int64_param=1), "parameters.method"),
+    "a method without a value": (set_parameter("method"), "parameters.method"),
     "raw and typed contents": (set_input(contents={"fp32_contents": [1.0] * 8}), "inputs"),
     "too few typed values": (typed("FP32", fp32_contents=[1.0] * 7), X),
     "too many typed values": (typed("FP32", fp32_contents=[1.0] * 9), X),
     "typed values in another field": (typed("FP32", fp64_contents=[1.0] * 8), "inputs['x'].contents"),
-    "typed values of a type that has none": (
-        typed("BF16", fp32_contents=[1.0] * 8), "inputs['x'].contents",
-    ),
+    "typed values of a type that has none": (typed("BF16", fp32_contents=[1.0] * 8), "inputs['x'].contents"),
     "typed values that do not fit": (
-        both(typed("INT8", int_contents=[300] * 8), lambda r: r.ClearField("parameters"), set_fields(model_name="plain")),
+        both(typed("INT8", int_contents=[300] * 8), clear("parameters"), set_fields(model_name="plain")),
         "inputs['x'].contents",
     ),
-}  # fmt: skip
+}
 
 OTHERS: dict[str, tuple[Change, str, str]] = {
     "an unknown model": (set_fields(model_name="scales"), "NOT_FOUND", "model_name"),
     "a model of a strange name": (set_fields(model_name="../../etc/passwd\0\n"), "NOT_FOUND", "model_name"),
     "a model of a very long name": (set_fields(model_name="ä" * 100_000), "NOT_FOUND", "model_name"),
     "an unknown version": (set_fields(model_version="7"), "NOT_FOUND", "model_version"),
-    "an unknown method": (
-        lambda r: r.parameters["method"].CopyFrom(pb.InferParameter(string_param="fit")), "NOT_FOUND", "parameters.method",
-    ),
+    "an unknown method": (set_parameter("method", string_param="fit"), "NOT_FOUND", "parameters.method"),
     "shared memory": (
-        lambda r: r.inputs[0].parameters["shared_memory_region"].CopyFrom(TEXT), "UNIMPLEMENTED",
+        set_input(parameters={"shared_memory_region": pb.InferParameter(string_param="region")}),
+        "UNIMPLEMENTED",
         "inputs['x'].parameters.shared_memory_region",
     ),
-    "a sequence": (
-        lambda r: r.parameters["sequence_id"].CopyFrom(pb.InferParameter(int64_param=1)), "UNIMPLEMENTED",
-        "parameters.sequence_id",
-    ),
-}  # fmt: skip
+    "a sequence": (set_parameter("sequence_id", int64_param=1), "UNIMPLEMENTED", "parameters.sequence_id"),
+}
 
 
 def assert_refused(caller: Caller, request: bytes, code: str, field: str) -> None:

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from runtime.client import RpcFailed
 from store import ModelStore
 from tests.support import rpc
 from tests.support.gate import Gate
@@ -65,7 +66,7 @@ class Turning:
                 message = await methods[self.turned.is_set()](request, timeout=WAIT_S)
                 self.answers.append(Answer(message))
             except grpc.aio.AioRpcError as error:
-                self.answers.append(Answer(error=rpc.RpcFailed.of(error)))
+                self.answers.append(Answer(error=RpcFailed.of(error)))
             if len(self.answers) > 200:
                 self.enough.set()
 

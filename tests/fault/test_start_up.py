@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from store import ModelStore
-from tests.support import models, zoo as all_models
+from tests.support import models
+from tests.support import zoo as all_models
 from tests.support.gate import Gate
 from tests.support.models import BATCHABLE, spec
 from tests.support.server import WORKER, Server

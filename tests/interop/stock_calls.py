@@ -15,9 +15,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc as stock
-import tritonclient.grpc.aio as stock_aio
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+import tritonclient.grpc as stock  # type: ignore[import-not-found]
+import tritonclient.grpc.aio as stock_aio  # type: ignore[import-not-found]
+from tritonclient.utils import (  # type: ignore[import-not-found]
+    InferenceServerException,
+    np_to_triton_dtype,
+)
 
 WAIT_S = 30
 ROWS = np.random.default_rng(7).normal(size=(5, 4)).astype(np.float32)

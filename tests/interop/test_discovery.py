@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -44,7 +45,7 @@ def test_both_versions_of_reflection_list_every_service(channel: grpc.Channel, v
 def test_a_tool_that_knows_nothing_but_the_address_can_call_a_model(channel: grpc.Channel) -> None:
     pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     infer = pool.FindServiceByName(SERVICE).FindMethodByName("ModelInfer")
-    request_class = message_factory.GetMessageClass(infer.input_type)
+    request_class: Any = message_factory.GetMessageClass(infer.input_type)
     answer_class = message_factory.GetMessageClass(infer.output_type)
     request = request_class(
         model_name="scaled", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 4]}],

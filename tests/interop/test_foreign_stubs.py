@@ -1,6 +1,6 @@
 """Stubs that others generated, in the package ``inference``: alone, and beside our client in either order.
 
-The stubs are made on the fly from what KServe's protocol file says, typed contents only.
+The stubs are made on the fly (``tests.interop.stubs``), in the environment of foreign clients.
 """
 
 from __future__ import annotations
@@ -16,54 +16,8 @@ from tests.support.server import Server
 
 STUBS = """
 import json, sys
-import grpc, numpy as np
-
-def kserve():
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    file = descriptor_pb2.FileDescriptorProto(name="grpc_predict_v2.proto", package="inference", syntax="proto3")
-    kinds = {kind: getattr(descriptor_pb2.FieldDescriptorProto, "TYPE_" + kind.upper())
-             for kind in ("string", "bool", "int32", "int64", "uint32", "uint64", "float", "double", "bytes", "message")}
-
-    def message(name, *fields, parent=None):
-        made = (parent or file).__getattribute__("nested_type" if parent else "message_type").add(name=name)
-        for number, field, kind, *rest in fields:
-            repeated = kind.endswith("*")
-            one = made.field.add(name=field, number=number, type=kinds[kind.rstrip("*")], label=3 if repeated else 1)
-            if rest:
-                one.type_name = ".inference." + rest[0]
-        return made
-
-    def parameters(made, number, path):
-        entry = message("ParametersEntry", (1, "key", "string"), (2, "value", "message", "InferParameter"), parent=made)
-        entry.options.map_entry = True
-        made.field.add(name="parameters", number=number, type=11, label=3, type_name=f".inference.{path}.ParametersEntry")
-
-    parameter = message("InferParameter", (1, "bool_param", "bool"), (2, "int64_param", "int64"), (3, "string_param", "string"))
-    parameter.oneof_decl.add(name="parameter_choice")
-    for field in parameter.field:
-        field.oneof_index = 0
-    message("InferTensorContents", (1, "bool_contents", "bool*"), (2, "int_contents", "int32*"),
-            (3, "int64_contents", "int64*"), (4, "uint_contents", "uint32*"), (5, "uint64_contents", "uint64*"),
-            (6, "fp32_contents", "float*"), (7, "fp64_contents", "double*"), (8, "bytes_contents", "bytes*"))
-    request = message("ModelInferRequest", (1, "model_name", "string"), (2, "model_version", "string"), (3, "id", "string"),
-                      (5, "inputs", "message*", "ModelInferRequest.InferInputTensor"), (7, "raw_input_contents", "bytes*"))
-    parameters(request, 4, "ModelInferRequest")
-    message("InferInputTensor", (1, "name", "string"), (2, "datatype", "string"), (3, "shape", "int64*"),
-            (5, "contents", "message", "InferTensorContents"), parent=request)
-    response = message("ModelInferResponse", (1, "model_name", "string"), (2, "model_version", "string"), (3, "id", "string"),
-                       (5, "outputs", "message*", "ModelInferResponse.InferOutputTensor"), (6, "raw_output_contents", "bytes*"))
-    message("InferOutputTensor", (1, "name", "string"), (2, "datatype", "string"), (3, "shape", "int64*"),
-            (5, "contents", "message", "InferTensorContents"), parent=response)
-    pool = descriptor_pool.Default()
-    pool.Add(file)
-    return [message_factory.GetMessageClass(pool.FindMessageTypeByName("inference." + name))
-            for name in ("ModelInferRequest", "ModelInferResponse")]
-
-def infer(target, request, answer):
-    with grpc.insecure_channel(target) as channel:
-        path = "/inference.GRPCInferenceService/ModelInfer"
-        method = channel.unary_unary(path, type(request).SerializeToString, answer.FromString)
-        return method(request, timeout=30)
+import numpy as np
+from tests.interop.stubs import infer, kserve
 """
 
 TYPED = """
@@ -80,14 +34,15 @@ request = Request(model_name="plain", id="7", inputs=[
     {"name": "none", "datatype": "FP32", "shape": [0], "contents": {}},
 ])
 def told(answer):
-    return {o.name: [o.datatype, list(o.shape), raw.hex()]
-            for o, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)}
+    pairs = zip(answer.outputs, answer.raw_output_contents, strict=True)
+    return {output.name: [output.datatype, list(output.shape), raw.hex()] for output, raw in pairs}
 raw = infer(sys.argv[1], request, Response)
 request.parameters["binary_data_output"].bool_param = False
 typed = infer(sys.argv[1], request, Response)
 contents = {o.name: [list(values) for _, values in o.contents.ListFields()] for o in typed.outputs}
 contents["bytes"] = [[item.decode() for item in values] for values in contents["bytes"]]
-print(json.dumps({"id": raw.id, "raw": told(raw), "typed": contents, "raw too": len(typed.raw_output_contents)}))
+found = {"id": raw.id, "raw": told(raw), "typed": contents, "raw too": len(typed.raw_output_contents)}
+print(json.dumps(found))
 """
 
 TOGETHER = """

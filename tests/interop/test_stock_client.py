@@ -120,5 +120,9 @@ def test_threads_callbacks_and_streams_get_their_own_rows(server: Server) -> Non
 
 def test_the_asyncio_client_gets_its_own_rows(server: Server) -> None:
     assert ask(server, "awaited") == {
-        "live": True, "metadata": "scaled", "gathered": True, "streamed": True, "status": "StatusCode.NOT_FOUND",
-    }  # fmt: skip
+        "live": True,
+        "metadata": "scaled",
+        "gathered": True,
+        "streamed": True,
+        "status": "StatusCode.NOT_FOUND",
+    }

@@ -12,7 +12,9 @@ OPERATIONS = st.lists(st.one_of(st.integers(0, 1000), st.just("free")), max_size
 
 @settings(deadline=None, max_examples=150)
 @given(OPERATIONS, st.randoms(use_true_random=False), st.integers(1, 6000))
-def test_live_extents_are_aligned_and_never_overlap(operations: list[object], random: object, size: int) -> None:
+def test_live_extents_are_aligned_and_never_overlap(
+    operations: list[object], random: object, size: int
+) -> None:
     allocator = Allocator(size)
     live: dict[int, int] = {}
     for operation in operations:

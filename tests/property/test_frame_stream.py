@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from unittest import mock
 
 from hypothesis import given, settings
@@ -34,7 +35,7 @@ def decode(data: bytes, cuts: list[int], capacity: int) -> list[Frame]:
     decoder = Decoder(capacity)
     frames: list[Frame] = []
     bounds = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         while start < end:
             room = decoder.buffer()
             count = min(len(room), end - start)
@@ -74,7 +75,9 @@ def test_a_truncated_stream_gives_the_whole_frames_and_nothing_else(first: Frame
 @settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=3 * HEADER_BYTES), st.lists(st.integers(0, 300), max_size=5))
 def test_noise_is_refused_or_waited_for_and_never_worse(noise: bytes, cuts: list[int]) -> None:
-    with mock.patch.object(frame_module, "MAX_FRAME_BYTES", 1 << 16):  # noise should not make it take a gigabyte
+    with mock.patch.object(
+        frame_module, "MAX_FRAME_BYTES", 1 << 16
+    ):  # noise should not make it take a gigabyte
         try:
             frames = decode(noise, cuts, 1 << 12)
         except FrameError:

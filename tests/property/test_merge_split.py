@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from store import Signature
 from store.datatypes import NAMES, numpy_dtype
 from tests.support.execution import Inputs, assert_equal, run
+from tests.support.serving import echo
 
 AXES = [(0, 0), (1, 1), (1, 0), (0, 1), (2, 2)]
 
@@ -20,7 +21,9 @@ def filled(datatype: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     count = int(np.prod(shape))
     if datatype == "BYTES":
         flat = np.empty(count, dtype=object)
-        flat[:] = [bytes(random.integers(0, 256, size=random.integers(0, 9), dtype=np.uint8)) for _ in range(count)]
+        flat[:] = [
+            bytes(random.integers(0, 256, size=random.integers(0, 9), dtype=np.uint8)) for _ in range(count)
+        ]
         return flat.reshape(shape)
     if datatype == "BOOL":
         return random.integers(0, 2, size=shape).astype(bool)
@@ -78,5 +81,5 @@ def test_every_task_gets_its_own_rows_back(batch: tuple[tuple[int, int], list[li
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 2), (2, 3)])
 def test_what_cannot_be_merged_comes_back_whole(datatype: str, shape: tuple[int, ...]) -> None:
     task = {"x": filled(datatype, shape, 1), "y": filled("BYTES", (2,), 2), "z": filled(datatype, (), 3)}
-    ((outputs,),) = run(lambda inputs: dict(inputs), [[task]], None, Signature())
+    ((outputs,),) = run(echo, [[task]], None, Signature())
     assert_equal(outputs, task)

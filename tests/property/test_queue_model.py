@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runtime.batching.queue import TaskQueue
-from runtime.batching.task import State
+from runtime.batching.task import State, Task
 from runtime.errors import QueueFull
 from tests.support.tasks import RecordingTask, key
 
@@ -48,11 +48,13 @@ class QueueMachine(RuleBasedStateMachine):
         assert at is not None
         lane = [task for task in self.held if task.key is at]
         assert lane[0].enqueued_ns == min(self.lane_heads())
+        order: dict[Task, int] = {task: index for index, task in enumerate(lane)}
+        place = order.__getitem__
         taken, expired = self.queue.take(at, max_rows, max_bytes, self.now)
         assert taken + expired
         left = [task for task in lane if task not in taken and task not in expired]
-        assert sorted(taken + expired, key=lane.index) == lane[: len(taken) + len(expired)]
-        assert taken == sorted(taken, key=lane.index)
+        assert sorted(taken + expired, key=place) == lane[: len(taken) + len(expired)]
+        assert taken == sorted(taken, key=place)
         assert all(task.deadline_ns and task.deadline_ns <= self.now for task in expired)
         assert not any(task.deadline_ns and task.deadline_ns <= self.now for task in taken)
         if len(taken) > 1:

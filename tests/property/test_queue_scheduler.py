@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runtime.batching.scheduler import Limits, Scheduler
 from runtime.batching.task import State
 from runtime.clock import MILLISECOND
-from runtime.errors import MemoryExhausted, QueueFull, RuntimeServingError, WorkerLost
+from runtime.errors import MemoryExhausted, NotReady, QueueFull, WorkerLost
 from tests.support.clock import FakeClock
 from tests.support.instances import FakeInstance
 from tests.support.tasks import RecordingTask, key
@@ -47,6 +47,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def begun(self, tasks: list[RecordingTask]) -> None:
         assert len({task.key for task in tasks}) == 1
         assert len(tasks) == 1 or (tasks[0].key.batchable and sum(task.rows for task in tasks) <= 4)
+        assert len(tasks) == 1 or not any(task.attempts for task in tasks)
         arrival = [self.admitted.index(task) for task in tasks]
         assert arrival == sorted(arrival)
         for task in tasks:
@@ -61,10 +62,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         try:
             self.admitted.append(task)
             self.scheduler.submit(task)
-        except RuntimeServingError as error:
-            assert self.closed or isinstance(error, QueueFull)
+        except QueueFull:
             self.admitted.pop()
-            assert task.outcomes == []
+        except NotReady:
+            self.admitted.pop()
+            assert self.closed  # the state, not the exception
+        assert task.outcomes == [] or task in self.admitted
         if pump:
             self.pump()
 

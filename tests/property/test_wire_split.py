@@ -33,7 +33,10 @@ REQUEST = st.builds(
     inputs=st.lists(TENSOR, max_size=3),
     outputs=st.lists(st.builds(pb.ModelInferRequest.InferRequestedOutputTensor, name=TEXT), max_size=2),
     raw_input_contents=st.lists(
-        st.one_of(st.binary(max_size=300), st.binary(max_size=9).map(lambda raw: raw.ljust(wire.COPY_BELOW + 7, b"-"))),
+        st.one_of(
+            st.binary(max_size=300),
+            st.binary(max_size=9).map(lambda raw: raw.ljust(wire.COPY_BELOW + 7, b"-")),
+        ),
         max_size=3,
     ),
 )
@@ -87,7 +90,9 @@ def test_messages_one_after_the_other_are_cut_like_their_merge(pieces: list[byte
 
 @settings(deadline=None, max_examples=25)
 @given(REQUEST.filter(lambda message: message.ByteSize() < 1500))
-def test_a_request_cut_off_at_any_byte_is_refused_or_read_like_protobuf(message: pb.ModelInferRequest) -> None:
+def test_a_request_cut_off_at_any_byte_is_refused_or_read_like_protobuf(
+    message: pb.ModelInferRequest,
+) -> None:
     data = message.SerializeToString()
     for end in range(len(data)):
         check(data[:end])
@@ -101,7 +106,9 @@ def test_noise_is_refused_or_read_like_protobuf(data: bytes) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(REQUEST, st.data())
-def test_a_flipped_byte_is_refused_or_read_like_protobuf(message: pb.ModelInferRequest, data: st.DataObject) -> None:
+def test_a_flipped_byte_is_refused_or_read_like_protobuf(
+    message: pb.ModelInferRequest, data: st.DataObject
+) -> None:
     changed = bytearray(message.SerializeToString()[:2000])
     if changed:
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))

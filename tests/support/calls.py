@@ -15,7 +15,12 @@ class FakeCall:
     """A unary call. ``answers`` has what ``respond`` and ``fail`` sent: one entry, if all is well."""
 
     def __init__(
-        self, request: bytes = b"", *, deadline: float = math.inf, metadata: Metadata = (), method: str = "/s/M"
+        self,
+        request: bytes = b"",
+        *,
+        deadline: float = math.inf,
+        metadata: Metadata = (),
+        method: str = "/s/M",
     ) -> None:
         self.request = request
         self.deadline = deadline

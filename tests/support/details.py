@@ -10,7 +10,11 @@ from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_p
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"int32": _FIELD.TYPE_INT32, "string": _FIELD.TYPE_STRING}
 _MESSAGES = {
-    "Status": [("code", 1, "int32", False), ("message", 2, "string", False), ("details", 3, ".google.protobuf.Any", True)],
+    "Status": [
+        ("code", 1, "int32", False),
+        ("message", 2, "string", False),
+        ("details", 3, ".google.protobuf.Any", True),
+    ],
     "RetryInfo": [("retry_delay", 1, ".google.protobuf.Duration", False)],
     "BadRequest": [("field_violations", 1, ".google.rpc.FieldViolation", True)],
     "FieldViolation": [("field", 1, "string", False), ("description", 2, "string", False)],
@@ -40,7 +44,8 @@ def _classes() -> dict[str, Any]:
             )
     pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"google.rpc.{name}")) for name in _MESSAGES
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"google.rpc.{name}"))
+        for name in _MESSAGES
     }
 
 

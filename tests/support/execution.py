@@ -20,7 +20,9 @@ Method = Callable[[Inputs], Inputs]
 
 def raw(array: Array) -> bytes:
     """An array in wire form."""
-    return strings.encode(array) if from_numpy(array.dtype) == "BYTES" else np.ascontiguousarray(array).tobytes()
+    return (
+        strings.encode(array) if from_numpy(array.dtype) == "BYTES" else np.ascontiguousarray(array).tobytes()
+    )
 
 
 def array_of(tensor: TensorLayout, data: bytes, rows: int) -> Array:
@@ -63,7 +65,9 @@ def executor(method: Method, signature: Signature | None = None) -> Executor:
 
 
 def run(
-    method: Method, groups: Sequence[Sequence[Inputs]], axes: tuple[int, int] | None = (0, 0),
+    method: Method,
+    groups: Sequence[Sequence[Inputs]],
+    axes: tuple[int, int] | None = (0, 0),
     signature: Signature | None = None,
 ) -> list[list[Inputs]]:
     """Execute groups of tasks as one batch; what each task of each group gets."""
@@ -78,14 +82,22 @@ def outputs_of(share: Share, group: Group) -> list[Inputs]:
     """A share's outputs, task by task, as a service takes it apart."""
     layout = Layout.decode(share.head)
     result = Result(
-        layout, b"".join(share.parts), share.sizes, tasks=len(group.rows), rows=sum(group.rows), timing=Timing(),
+        layout,
+        b"".join(share.parts),
+        share.sizes,
+        tasks=len(group.rows),
+        rows=sum(group.rows),
+        timing=Timing(),
         executed_rows=0,
-    )  # fmt: skip
+    )
     taken = []
     for rows in group.rows:
         parts = result.take(rows)
         taken.append(
-            {tensor.name: array_of(tensor, bytes(part), rows) for tensor, part in zip(layout.tensors, parts, strict=True)}
+            {
+                tensor.name: array_of(tensor, bytes(part), rows)
+                for tensor, part in zip(layout.tensors, parts, strict=True)
+            }
         )
     return taken
 

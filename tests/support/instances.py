@@ -35,12 +35,20 @@ class FakeInstance:
         running, self.running = self.running, []
         return running
 
-    def finish(self, scheduler: Scheduler, *, execution_ns: int = EXECUTION_NS, failed: bool = False) -> Batch:
+    def finish(
+        self, scheduler: Scheduler, *, execution_ns: int = EXECUTION_NS, failed: bool = False
+    ) -> Batch:
         """Answer the oldest batch as a channel does."""
         batch = self.running.pop(0)
         scheduler.finished(self, batch, execution_ns, failed=failed)
         result = Result(
-            NO_OUTPUTS, b"", (), tasks=len(batch.tasks), rows=batch.rows, timing=Timing(), executed_rows=batch.rows
+            NO_OUTPUTS,
+            b"",
+            (),
+            tasks=len(batch.tasks),
+            rows=batch.rows,
+            timing=Timing(),
+            executed_rows=batch.rows,
         )
         for task in batch.tasks:
             if failed:

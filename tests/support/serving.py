@@ -50,7 +50,10 @@ class Inline:
         self.batches += 1
         columns = [[task.parts[index] for task in batch.tasks] for index in range(len(batch.key.variable))]
         sizes = [
-            len(part) for column, variable in zip(columns, batch.key.variable, strict=True) if variable for part in column
+            len(part)
+            for column, variable in zip(columns, batch.key.variable, strict=True)
+            if variable
+            for part in column
         ]
         payload = bytearray(b"".join(part for column in columns for part in column))
         rows = [task.rows for task in batch.tasks]
@@ -79,9 +82,17 @@ def echo(inputs: Inputs) -> Inputs:
 
 
 def serve(
-    routes: Routes, method: Method = echo, signature: Signature = BATCHABLE, *, name: str = "m", version: str = "1",
-    order: int = 0, methods: Mapping[str, Method] | None = None, module: str = "python", **limits: Any,
-) -> tuple[Route, Inline]:  # fmt: skip
+    routes: Routes,
+    method: Method = echo,
+    signature: Signature = BATCHABLE,
+    *,
+    name: str = "m",
+    version: str = "1",
+    order: int = 0,
+    methods: Mapping[str, Method] | None = None,
+    module: str = "python",
+    **limits: Any,
+) -> tuple[Route, Inline]:
     """Route to a model with one instance."""
     scheduler = Scheduler(Limits(**limits))
     callables = methods or {"__call__": method}
@@ -95,7 +106,9 @@ def serve(
     return route, instance
 
 
-def infer_request(model: str = "m", /, *, id: str = "", version: str = "", **inputs: Any) -> pb.ModelInferRequest:  # noqa: A002
+def infer_request(
+    model: str = "m", /, *, id: str = "", version: str = "", **inputs: Any
+) -> pb.ModelInferRequest:
     """A request with raw contents."""
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=id)
     for name, value in inputs.items():

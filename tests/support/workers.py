@@ -49,7 +49,9 @@ class RawService:
 class WorkerRig:
     """A worker with a model, ready to be connected to."""
 
-    def __init__(self, model: Executor | Method, *, max_batch_size: int = 64, arena_bytes: int = ARENA_BYTES) -> None:
+    def __init__(
+        self, model: Executor | Method, *, max_batch_size: int = 64, arena_bytes: int = ARENA_BYTES
+    ) -> None:
         made = model if isinstance(model, Executor) else executor(model)
         self.arena_bytes = arena_bytes
         self._supervisor, theirs = control.pair()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from runtime.clock import LONGEST_NS, SECOND, deadline_ns, now_ns
+from runtime.clock import LONGEST_NS, SECOND, deadline_ns, now_ns, unix_ms
 
 
 def test_a_deadline_keeps_its_distance_from_now() -> None:
@@ -25,3 +25,8 @@ def test_the_longest_deadline_that_grpc_can_say_fits_into_64_bits() -> None:
     at = deadline_ns(time.time() + hours * 3600.0)
     assert now_ns() < at < 1 << 63
     assert at <= now_ns() + LONGEST_NS
+
+
+def test_an_instant_is_told_in_milliseconds_of_unix_time() -> None:
+    told = unix_ms(now_ns() - 5 * SECOND)
+    assert abs(told - (time.time() - 5) * 1000) < 10_000

@@ -8,7 +8,11 @@ import pytest
 
 from runtime import errors
 
-CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
+CLASSES: list[type[errors.RuntimeServingError]] = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.RuntimeServingError)
+]
 
 
 def test_each_class_has_a_reason_of_its_own() -> None:

@@ -28,13 +28,21 @@ def root() -> Iterator[logging.Logger]:
 
 def record(message: str = "event_name", *args: object, **extra: object) -> logging.LogRecord:
     logger = logging.getLogger("some.module")
-    return logger.makeRecord(logger.name, logging.WARNING, __file__, 1, message, args, None, extra=extra or None)
+    return logger.makeRecord(
+        logger.name, logging.WARNING, __file__, 1, message, args, None, extra=extra or None
+    )
 
 
 def test_a_line_has_time_level_logger_event_and_the_extra_fields() -> None:
     line = json.loads(logs.JsonFormatter({"role": "worker"}).format(record("batch %s", "done", rows=3)))
     assert line.pop("time").endswith("Z")
-    assert line == {"level": "WARNING", "logger": "some.module", "event": "batch done", "role": "worker", "rows": 3}
+    assert line == {
+        "level": "WARNING",
+        "logger": "some.module",
+        "event": "batch done",
+        "role": "worker",
+        "rows": 3,
+    }
 
 
 def test_the_time_is_utc_with_milliseconds() -> None:

@@ -58,6 +58,19 @@ def test_the_oldest_lane_goes_first() -> None:
     assert Greedy().decide(queue(RecordingTask(B), RecordingTask(A)), [seat(0)]) == Dispatch(B, 0)
 
 
+def test_what_has_lost_a_worker_goes_to_an_idle_instance_only() -> None:
+    retry = RecordingTask(A)
+    retry.attempts = 1
+    assert Greedy().decide(queue(retry), [seat(1, SHORT)]) is None
+    assert Greedy().decide(queue(retry), [seat(1, SHORT), seat(0, SHORT)]) == Dispatch(A, 1)
+
+
+def test_nothing_is_sent_behind_what_has_lost_a_worker() -> None:
+    busy = seat(1, SHORT)
+    busy.alone = True
+    assert Greedy().decide(queue(RecordingTask(A)), [busy]) is None
+
+
 def test_how_far_ahead_is_a_parameter() -> None:
     held = queue(RecordingTask(A))
     assert Greedy(ahead_ns=LONG).decide(held, [seat(1, LONG)]) == Dispatch(A, 0)
@@ -71,5 +84,12 @@ def test_execution_times_are_smoothed() -> None:
     learning.note(2000)
     assert learning.execution_ns == 1250
     for _ in range(40):
-        learning.note(0)
-    assert learning.execution_ns < 10
+        learning.note(8)
+    assert learning.execution_ns < 16
+
+
+def test_a_batch_that_did_not_run_teaches_nothing() -> None:
+    learning = Seat()
+    learning.note(1000)
+    learning.note(0)
+    assert learning.execution_ns == 1000

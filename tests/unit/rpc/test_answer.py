@@ -17,7 +17,11 @@ from runtime.tensors.layout import Layout, TensorLayout
 Y = TensorLayout.of("y", "FP32", (-1, 2))
 T = TensorLayout.of("t", "BYTES", (-1,))
 N = TensorLayout.of("n", "INT64", (3,))
-BUFFERS = [struct.pack("<4f", 1, 2, 3, 4), strings.encode_all([b"a" * 200, b""]), struct.pack("<3q", -1, 0, 1)]
+BUFFERS = [
+    struct.pack("<4f", 1, 2, 3, 4),
+    strings.encode_all([b"a" * 200, b""]),
+    struct.pack("<3q", -1, 0, 1),
+]
 LAYOUT = Layout("", (0, 0), (Y, T, N))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from protos import open_inference_pb2 as pb
 from runtime.errors import InvalidInput
 from runtime.lifecycle.routes import Route, Routes
 from runtime.rpc import infer as module
+from runtime.rpc import plan
 from runtime.rpc.infer import Infer
 from runtime.tensors import wire
 from store import Signature, TensorSpec
@@ -59,14 +60,13 @@ def server() -> Server:
 
 
 @pytest.fixture
-def plans_made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def plans_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models for which a plan was made, in order."""
     made: list[str] = []
-    make = module.make
 
     def counting(request: pb.ModelInferRequest, routes: Routes) -> object:
         made.append(request.model_name)
-        return make(request, routes)
+        return plan.make(request, routes)
 
     monkeypatch.setattr(module, "make", counting)
     return made
@@ -97,7 +97,9 @@ def test_ids_are_echoed_each_to_its_own_call(server: Server) -> None:
     server.infer.flush()
     server.instance.work()
     assert [answer(call).id for call in calls] == ids
-    assert [answer(call).raw_output_contents[0] for call in calls] == [((A + n) * 2).tobytes() for n in range(4)]
+    assert [answer(call).raw_output_contents[0] for call in calls] == [
+        ((A + n) * 2).tobytes() for n in range(4)
+    ]
     assert server.instance.batches == 1
 
 
@@ -137,7 +139,9 @@ def test_plans_are_forgotten_when_routes_change(server: Server, plans_made: list
     assert failed(server.call(infer_request(x=A))) == (StatusCode.NOT_FOUND, "model_not_found")
 
 
-def test_heads_without_end_do_not_fill_the_memory(server: Server, monkeypatch: pytest.MonkeyPatch, plans_made: list[str]) -> None:
+def test_heads_without_end_do_not_fill_the_memory(
+    server: Server, monkeypatch: pytest.MonkeyPatch, plans_made: list[str]
+) -> None:
     monkeypatch.setattr(module, "_PLANS_KEPT", 2)
     for rows in (1, 2, 3, 3, 1):
         answer(server.call(infer_request(x=np.zeros((rows, 2), np.float32))))
@@ -147,12 +151,15 @@ def test_heads_without_end_do_not_fill_the_memory(server: Server, monkeypatch: p
 def test_inputs_in_another_order_reach_the_model_by_name(server: Server) -> None:
     specs = tuple(TensorSpec(name, "FP32", (-1, 2)) for name in ("x", "z"))
     _, server.instance = server.serve(Signature(batchable=True, inputs=specs), name="two")
-    for inputs in ({"x": A, "z": -A}, {"z": -A, "x": A}):
+    both: list[dict[str, Any]] = [{"x": A, "z": -A}, {"z": -A, "x": A}]
+    for inputs in both:
         assert answer(server.call(infer_request("two", **inputs))).raw_output_contents[0] == (A * 2).tobytes()
 
 
 def test_an_answer_can_change_its_shape_from_call_to_call(server: Server) -> None:
-    _, server.instance = serve(server.routes, lambda inputs: {"y": inputs["x"][:, : int(inputs["x"][0, 0])]}, name="cut")
+    _, server.instance = serve(
+        server.routes, lambda inputs: {"y": inputs["x"][:, : int(inputs["x"][0, 0])]}, name="cut"
+    )
     for width in (1, 2, 1):
         request = infer_request("cut", x=np.full((1, 2), width, np.float32))
         assert list(answer(server.call(request)).outputs[0].shape) == [1, width]
@@ -215,7 +222,8 @@ def test_bytes_that_do_not_fill_the_shape_are_refused(server: Server, size: int)
 
 
 @pytest.mark.parametrize(
-    ("data", "text"), [(b"\x01\0\0\0a", "1 elements sent, its shape has 2"), (b"\x05\0\0\0a", "end inside element 1")]
+    ("data", "text"),
+    [(b"\x01\0\0\0a", "1 elements sent, its shape has 2"), (b"\x05\0\0\0a", "end inside element 1")],
 )
 def test_texts_that_do_not_fill_the_shape_are_refused(server: Server, data: bytes, text: str) -> None:
     request = infer_request(x=np.array([b"a", b"b"], object))
@@ -291,7 +299,9 @@ def test_the_end_of_an_answered_call_changes_nothing(server: Server) -> None:
     assert (statistics.completed, statistics.cancelled) == (1, 0)
 
 
-def test_what_is_unforeseen_is_internal(server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_unforeseen_is_internal(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def break_down(_: bytes) -> None:
         raise RuntimeError("secret")
 

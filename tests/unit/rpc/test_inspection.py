@@ -12,7 +12,6 @@ from protos import open_inference_pb2 as pb
 from protos import service
 from runtime.errors import InvalidInput, ModelNotFound, VersionNotFound
 from runtime.lifecycle.routes import Routes
-from runtime.rpc import inspection as module
 from runtime.rpc.infer import Infer
 from runtime.rpc.inspection import Inspection, platform, server_version
 from runtime.rpc.register import register
@@ -74,13 +73,20 @@ def test_a_server_that_is_not_installed_has_a_version_too(monkeypatch: pytest.Mo
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(module.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     assert server_version() == "0+unknown"
 
 
 @pytest.mark.parametrize(
     ("name", "version", "ready"),
-    [("m", "", False), ("m", "2", False), ("m", "1", True), ("m", "latest", False), ("m", "3", False), ("z", "", False)],
+    [
+        ("m", "", False),
+        ("m", "2", False),
+        ("m", "1", True),
+        ("m", "latest", False),
+        ("m", "3", False),
+        ("z", "", False),
+    ],
 )
 def test_a_version_is_ready_while_it_has_an_instance(
     routes: Routes, inspection: Inspection, name: str, version: str, ready: bool
@@ -92,7 +98,10 @@ def test_a_version_is_ready_while_it_has_an_instance(
 def test_metadata_have_the_tensors_with_their_batch_axis(inspection: Inspection) -> None:
     told = inspection.model_metadata(pb.ModelMetadataRequest(name="m"))
     assert (told.name, list(told.versions), told.platform) == ("m", ["1", "2"], "onnxruntime_onnx")
-    assert [(t.name, t.datatype, list(t.shape)) for t in told.inputs] == [("x", "FP32", [-1, 2]), ("t", "BYTES", [-1])]
+    assert [(t.name, t.datatype, list(t.shape)) for t in told.inputs] == [
+        ("x", "FP32", [-1, 2]),
+        ("t", "BYTES", [-1]),
+    ]
     assert [(t.name, t.datatype, list(t.shape)) for t in told.outputs] == [("y", "INT64", [-1])]
 
 
@@ -102,9 +111,12 @@ def test_a_model_without_specs_has_no_tensors(inspection: Inspection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "version", "kind"), [("z", "", ModelNotFound), ("m", "9", VersionNotFound), ("", "", InvalidInput)]
+    ("name", "version", "kind"),
+    [("z", "", ModelNotFound), ("m", "9", VersionNotFound), ("", "", InvalidInput)],
 )
-def test_unknown_names_are_errors(inspection: Inspection, name: str, version: str, kind: type[Exception]) -> None:
+def test_unknown_names_are_errors(
+    inspection: Inspection, name: str, version: str, kind: type[Exception]
+) -> None:
     with pytest.raises(kind):
         inspection.model_metadata(pb.ModelMetadataRequest(name=name, version=version))
     with pytest.raises(kind):
@@ -123,7 +135,9 @@ def test_the_configuration_leaves_the_batch_axis_out(inspection: Inspection) -> 
     assert config.instance_group[0].count == 1
 
 
-def test_the_configuration_keeps_all_dims_of_what_is_not_merged_in_front(routes: Routes, inspection: Inspection) -> None:
+def test_the_configuration_keeps_all_dims_of_what_is_not_merged_in_front(
+    routes: Routes, inspection: Inspection
+) -> None:
     across = Signature(batchable=True, batch_dim=(1, 1), inputs=(TensorSpec("x", "BOOL", (3, -1)),))
     serve(routes, name="across", signature=across)
     config = inspection.model_config(pb.ModelConfigRequest(name="across")).config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -114,8 +115,8 @@ def test_the_method_can_be_named(routes: Routes) -> None:
     assert make(message, routes).method == "embed"
 
 
-def add(**fields: object) -> Change:
-    return lambda message: message.inputs.add(**fields)  # type: ignore[arg-type]
+def add(**fields: Any) -> Change:
+    return lambda message: message.inputs.add(**fields)
 
 
 def parameter(name: str, at: Callable[[pb.ModelInferRequest], object] = lambda message: message) -> Change:
@@ -182,7 +183,13 @@ BAD: list[tuple[str, Change, type[RuntimeServingError], str, str]] = [
     ("method", method(string_param="nope"), MethodNotFound, "parameters.method", "it has __call__"),
     ("method type", method(int64_param=3), InvalidInput, "parameters.method", "must be a string"),
     ("which method", set_field(model_name="many"), InvalidInput, "parameters.method", "one of score, embed"),
-    ("shared memory", parameter("shared_memory_region"), NotSupported, "parameters.shared_memory_region", "shared"),
+    (
+        "shared memory",
+        parameter("shared_memory_region"),
+        NotSupported,
+        "parameters.shared_memory_region",
+        "shared",
+    ),
     ("sequence", parameter("sequence_id"), NotSupported, "parameters.sequence_id", "no state"),
     (
         "input parameter",
@@ -191,33 +198,75 @@ BAD: list[tuple[str, Change, type[RuntimeServingError], str, str]] = [
         "inputs['t'].parameters.shared_memory_offset",
         "shared memory",
     ),
-    ("output parameter", output("x", "shared_memory_region"), NotSupported,
-     "outputs['x'].parameters.shared_memory_region", "shared memory"),
-    ("classification", output("x", "classification"), NotSupported, "outputs['x'].parameters", "classification"),
+    (
+        "output parameter",
+        output("x", "shared_memory_region"),
+        NotSupported,
+        "outputs['x'].parameters.shared_memory_region",
+        "shared memory",
+    ),
+    (
+        "classification",
+        output("x", "classification"),
+        NotSupported,
+        "outputs['x'].parameters",
+        "classification",
+    ),
     ("no name", tensor(name=""), InvalidInput, "inputs.name", "no name"),
     ("twice", tensor(1, name="x"), InvalidInput, "inputs['x']", "given twice"),
     ("none", drop(0, 1), InvalidInput, "inputs", "no inputs"),
     ("missing", drop(1), InvalidInput, "inputs['t']", "'t' is missing"),
-    ("unexpected", add(name="z", datatype="FP32", shape=[2]), InvalidInput, "inputs['z']", "the inputs are x, t"),
-    ("datatype", tensor(datatype="FLOAT"), DatatypeMismatch, "inputs['x'].datatype", "unknown datatype 'FLOAT'"),
+    (
+        "unexpected",
+        add(name="z", datatype="FP32", shape=[2]),
+        InvalidInput,
+        "inputs['z']",
+        "the inputs are x, t",
+    ),
+    (
+        "datatype",
+        tensor(datatype="FLOAT"),
+        DatatypeMismatch,
+        "inputs['x'].datatype",
+        "unknown datatype 'FLOAT'",
+    ),
     ("no datatype", tensor(datatype=""), DatatypeMismatch, "inputs['x'].datatype", "unknown datatype ''"),
     ("other datatype", tensor(datatype="FP64"), DatatypeMismatch, "inputs['x'].datatype", "takes FP32"),
     ("negative", tensor(shape=[-1, 2]), ShapeMismatch, "inputs['x'].shape", "none negative"),
     ("rank", tensor(shape=[1] * 33), ShapeMismatch, "inputs['x'].shape", "at most 32 dims"),
-    ("enormous", tensor(model="free", shape=[1, 0, 1 << 62]), ShapeMismatch, "inputs['x'].shape", "any array"),
+    (
+        "enormous",
+        tensor(model="free", shape=[1, 0, 1 << 62]),
+        ShapeMismatch,
+        "inputs['x'].shape",
+        "any array",
+    ),
     ("other shape", tensor(shape=[2, 3]), ShapeMismatch, "inputs['x'].shape", "takes [-1, 2]"),
     ("other rank", tensor(shape=[2]), ShapeMismatch, "inputs['x'].shape", "takes [-1, 2]"),
     ("scalar", tensor(model="free", shape=[]), ShapeMismatch, "inputs['x'].shape", "no batch axis 0"),
-    ("rows differ", tensor(1, shape=[3]), ShapeMismatch, "inputs['t'].shape", "3 rows along axis 0, but 2 in 'x'"),
-    ("too many rows", lambda message: message.CopyFrom(request(rows=5)), TaskTooLarge, "inputs['x'].shape",
-     "5 rows, the model takes at most 4"),
+    (
+        "rows differ",
+        tensor(1, shape=[3]),
+        ShapeMismatch,
+        "inputs['t'].shape",
+        "3 rows along axis 0, but 2 in 'x'",
+    ),
+    (
+        "too many rows",
+        lambda message: message.CopyFrom(request(rows=5)),
+        TaskTooLarge,
+        "inputs['x'].shape",
+        "5 rows, the model takes at most 4",
+    ),
     ("unknown output", output("z"), InvalidInput, "outputs['z']", "the outputs are x, t"),
     ("output twice", both_outputs, InvalidInput, "outputs", "asked for twice"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "field", "text"), [case[1:] for case in BAD], ids=[case[0].replace(" ", "-") for case in BAD]
+    ("change", "kind", "field", "text"),
+    [case[1:] for case in BAD],
+    ids=[case[0].replace(" ", "-") for case in BAD],
 )
 def test_what_is_wrong_is_named(
     routes: Routes, change: Change, kind: type[RuntimeServingError], field: str, text: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from types import ModuleType
+from typing import Any
 
 import pytest
 from grpc import StatusCode
@@ -15,7 +16,7 @@ from store import errors as store_errors
 from tests.support import details
 from tests.support.calls import FakeCall
 
-TABLE = {
+TABLE: dict[StatusCode, list[Any]] = {
     StatusCode.INVALID_ARGUMENT: [
         errors.InvalidInput, errors.ShapeMismatch, errors.DatatypeMismatch, errors.TaskTooLarge,
         store_errors.InvalidTag, store_errors.InvalidSignature, store_errors.InvalidManifest,
@@ -56,11 +57,15 @@ def public_classes(module: ModuleType) -> set[type[Exception]]:
 def test_every_public_error_has_exactly_one_row_here() -> None:
     listed = [kind for kind, _ in ROWS]
     assert len(listed) == len(set(listed))
-    assert set(listed) == public_classes(errors) | public_classes(store_errors) | public_classes(framework_errors)
+    assert set(listed) == public_classes(errors) | public_classes(store_errors) | public_classes(
+        framework_errors
+    )
 
 
 @pytest.mark.parametrize(("kind", "code"), ROWS)
-def test_errors_are_answered_as_the_table_says(kind: type[errors.RuntimeServingError], code: StatusCode) -> None:
+def test_errors_are_answered_as_the_table_says(
+    kind: type[errors.RuntimeServingError], code: StatusCode
+) -> None:
     call = FakeCall()
     assert status.fail(call, kind("what is wrong", field="at"))
     assert (call.code, call.details) == (code, "what is wrong")
@@ -93,7 +98,8 @@ def test_details_name_the_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "delay_s"), [(errors.QueueFull("x"), 0.1), (errors.NotReady("x"), 1.0), (errors.Draining("x"), 0.0)]
+    ("error", "delay_s"),
+    [(errors.QueueFull("x"), 0.1), (errors.NotReady("x"), 1.0), (errors.Draining("x"), 0.0)],
 )
 def test_details_say_when_to_try_again(error: Exception, delay_s: float) -> None:
     call = FakeCall()
@@ -118,7 +124,9 @@ def test_what_is_unforeseen_is_internal_and_told_by_an_id_only(caplog: pytest.Lo
     assert "secret" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["n" * 1_000_000, "ä" * 10_000, "😀" * 10_000, "\ud800" * 10_000, "\n" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["n" * 1_000_000, "ä" * 10_000, "😀" * 10_000, "\ud800" * 10_000, "\n" * 10_000]
+)
 def test_what_a_caller_is_told_fits_into_metadata_whatever_it_quotes(text: str) -> None:
     call = FakeCall()
     status.fail(call, errors.ModelNotFound(text, field=text))

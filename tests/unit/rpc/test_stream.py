@@ -32,12 +32,17 @@ class Session:
         _, self.full = serve(routes, name="full", max_queued_rows=1)
         _, self.bad = serve(routes, fail, name="bad")
         self.infer = Infer(routes)
-        self.call = FakeStream(metadata=(("triton_grpc_error", "true"),) if strict else (("user-agent", "x"),))
+        self.call = FakeStream(
+            metadata=(("triton_grpc_error", "true"),) if strict else (("user-agent", "x"),)
+        )
         InferStream(self.call, self.infer)
 
     def send(self, *messages: pb.ModelInferRequest | bytes | None) -> None:
         self.call.client(
-            *(message.SerializeToString() if isinstance(message, pb.ModelInferRequest) else message for message in messages)
+            *(
+                message.SerializeToString() if isinstance(message, pb.ModelInferRequest) else message
+                for message in messages
+            )
         )
         self.infer.flush()
 

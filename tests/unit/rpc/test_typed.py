@@ -9,9 +9,10 @@ from protos import open_inference_pb2 as pb
 from runtime.errors import DatatypeMismatch, InvalidInput, ShapeMismatch
 from runtime.rpc import typed
 from runtime.tensors import strings
+from runtime.tensors.contents import FIELDS
 from store.datatypes import NAMES, numpy_dtype
 
-NUMBERS = [name for name in typed.FIELDS if name != "BYTES"]
+NUMBERS = [name for name in FIELDS if name != "BYTES"]
 
 
 def request(datatype: str, field: str, values: list[object]) -> pb.ModelInferRequest:
@@ -27,8 +28,9 @@ def test_numbers_become_their_bytes_and_come_back(datatype: str) -> None:
     dtype = numpy_dtype(datatype)
     array = np.array([0, 1, 1, 0]).astype(dtype)
     if dtype.kind in "iu":
-        array[:2] = np.iinfo(dtype).min, np.iinfo(dtype).max
-    message = request(datatype, typed.FIELDS[datatype], array.tolist())
+        limits = np.iinfo(dtype.name)
+        array[:2] = limits.min, limits.max
+    message = request(datatype, FIELDS[datatype], array.tolist())
     assert typed.has_contents(message)
     (data,) = typed.to_raw(message)
     assert data == array.tobytes()
@@ -56,11 +58,12 @@ def test_empty_contents_are_an_empty_tensor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "value"), [("INT8", 128), ("INT8", -129), ("INT16", 40_000), ("UINT8", 256), ("UINT16", 1 << 17)]
+    ("datatype", "value"),
+    [("INT8", 128), ("INT8", -129), ("INT16", 40_000), ("UINT8", 256), ("UINT16", 1 << 17)],
 )
 def test_a_value_that_does_not_fit_is_refused(datatype: str, value: int) -> None:
     with pytest.raises(DatatypeMismatch, match="does not fit") as caught:
-        typed.to_raw(request(datatype, typed.FIELDS[datatype], [value]))
+        typed.to_raw(request(datatype, FIELDS[datatype], [value]))
     assert caught.value.field == "inputs['x'].contents"
 
 
@@ -69,7 +72,7 @@ def test_values_in_anothers_field_are_refused() -> None:
         typed.to_raw(request("INT32", "int64_contents", [1]))
 
 
-@pytest.mark.parametrize("datatype", [*sorted(set(NAMES) - set(typed.FIELDS)), "NONSENSE"])
+@pytest.mark.parametrize("datatype", [*sorted(set(NAMES) - set(FIELDS)), "NONSENSE"])
 def test_datatypes_without_typed_form_are_refused(datatype: str) -> None:
     with pytest.raises(DatatypeMismatch, match="raw_input_contents"):
         typed.to_raw(request(datatype, "fp32_contents", [1.0]))

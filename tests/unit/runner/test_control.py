@@ -22,13 +22,18 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_messages_arrive_whole_and_in_order(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
-    messages = [{"type": "a"}, {"type": "b", "text": "ä" * 50_000, "list": [1, None, True]}]
+    messages: list[control.Message] = [
+        {"type": "a"},
+        {"type": "b", "text": "ä" * 50_000, "list": [1, None, True]},
+    ]
     for message in messages:
         control.send(ours, message)
     assert [control.receive(theirs) for _ in messages] == [(message, []) for message in messages]
 
 
-def test_descriptors_come_along_as_duplicates_that_are_not_inherited(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_descriptors_come_along_as_duplicates_that_are_not_inherited(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
     ours, theirs = ends
     inputs, output = os.pipe()
     control.send(ours, {"type": "attach"}, (inputs, output))

@@ -38,7 +38,7 @@ def test_the_method_sees_one_array_per_input_with_all_rows() -> None:
 
 def test_the_method_may_write_into_its_inputs() -> None:
     def double(inputs: Inputs) -> Inputs:
-        inputs["x"] *= 2
+        np.multiply(inputs["x"], 2, out=inputs["x"])
         return {"y": inputs["x"]}
 
     ((outputs,),) = run(double, [[{"x": X}]])
@@ -46,7 +46,7 @@ def test_the_method_may_write_into_its_inputs() -> None:
 
 
 def test_inputs_that_lie_at_odd_places_are_aligned() -> None:
-    task = {"a": np.ones((3, 1), np.uint8), "x": X.astype(np.float64)}
+    task: Inputs = {"a": np.ones((3, 1), np.uint8), "x": X.astype(np.float64)}
 
     def check(inputs: Inputs) -> Inputs:
         assert inputs["x"].flags.aligned
@@ -70,7 +70,13 @@ def test_outputs_lie_in_memory_as_they_like(value: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [["a", "bc", "d"], [b"a", b"bc", b"d"], np.array(["a", "bc", "d"], dtype="T"), np.array(["a", "bc", "d"])]
+    "value",
+    [
+        ["a", "bc", "d"],
+        [b"a", b"bc", b"d"],
+        np.array(["a", "bc", "d"], dtype="T"),
+        np.array(["a", "bc", "d"]),
+    ],
 )
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_texts_of_every_kind_are_bytes(value: object, tasks: int) -> None:
@@ -102,7 +108,9 @@ def test_a_scalar_is_fine_where_nothing_is_merged() -> None:
         (None, (0, 0), "returned rank 0"),
     ],
 )
-def test_a_wrong_number_of_rows_is_named_with_its_figures(value: object, axes: tuple[int, int], found: str) -> None:
+def test_a_wrong_number_of_rows_is_named_with_its_figures(
+    value: object, axes: tuple[int, int], found: str
+) -> None:
     with pytest.raises(OutputMismatch) as caught:
         run(lambda _: {"y": value}, [[{"x": X}]], axes)  # type: ignore[dict-item]
     assert "method 'f' was given 3 rows" in caught.value.message

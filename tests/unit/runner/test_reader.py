@@ -91,7 +91,9 @@ def submit(at: Scheduler, *tasks: WaitedFor) -> None:
 def by_hand(at: Scheduler) -> tuple[Channel, socket.socket]:
     """A channel whose worker is the test."""
     ours, theirs = socket.socketpair()
-    channel = Channel("hand", ours, arena.create(4096), arena.create(4096), scheduler=at, layouts=LayoutTable())
+    channel = Channel(
+        "hand", ours, arena.create(4096), arena.create(4096), scheduler=at, layouts=LayoutTable()
+    )
     at.attach(channel)
     return channel, theirs
 
@@ -145,7 +147,9 @@ def test_a_lost_worker_is_told_once_and_its_work_waits_for_another(watched: Watc
     assert watched.lost == [channel, again]
 
 
-def test_a_channel_that_fails_does_not_stop_the_others(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_channel_that_fails_does_not_stop_the_others(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
     at = scheduler()
     channel, theirs = by_hand(at)
     watched.add(channel)

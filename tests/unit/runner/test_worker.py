@@ -32,7 +32,7 @@ class Gated:
         self.seen.append(len(inputs["x"]))
         self.begun.release()
         assert self.go.acquire(timeout=WAIT_S)
-        return {"y": inputs["x"] + np.uint8(1)}
+        return {"y": np.add(inputs["x"], np.uint8(1))}
 
 
 def batch(number: int, *rows: int, value: int = 0, head: bytes = HEAD, deadline: int = 0) -> Frame:
@@ -49,7 +49,7 @@ def begin(rig: WorkerRig, model: Gated) -> RawService:
 
 
 def test_a_batch_is_answered_with_its_number_times_and_outputs() -> None:
-    with worker(lambda inputs: {"y": inputs["x"] + np.uint8(1)}) as rig:
+    with worker(lambda inputs: {"y": np.add(inputs["x"], np.uint8(1))}) as rig:
         service = rig.connect_raw()
         before = now_ns()
         service.send(batch(7, 2, 1, value=4))

@@ -8,9 +8,19 @@ from runtime.tensors import frame
 from runtime.tensors.frame import Decoder, Frame, FrameError, Kind, Timing, encode
 
 FULL = Frame(
-    kind=Kind.RESULT, batch=7, head=b"head", rows=(1, 2, 3), sizes=(9, 8), payload=b"payload", offset=-1, length=7,
-    ack=5, deadline=1 << 62, flags=frame.KEPT, timing=Timing(1, 2, 3, 4),
-)  # fmt: skip
+    kind=Kind.RESULT,
+    batch=7,
+    head=b"head",
+    rows=(1, 2, 3),
+    sizes=(9, 8),
+    payload=b"payload",
+    offset=-1,
+    length=7,
+    ack=5,
+    deadline=1 << 62,
+    flags=frame.KEPT,
+    timing=Timing(1, 2, 3, 4),
+)
 
 
 def feed(decoder: Decoder, data: bytes) -> list[Frame]:
@@ -47,7 +57,9 @@ def test_the_place_in_the_arena_survives_zero_included() -> None:
 
 
 def test_parts_follow_the_payload() -> None:
-    (got,) = feed(Decoder(), encode(FULL._replace(length=0), [b"-one", memoryview(b"-two"), bytearray(b"-three")]))
+    (got,) = feed(
+        Decoder(), encode(FULL._replace(length=0), [b"-one", memoryview(b"-two"), bytearray(b"-three")])
+    )
     assert got.payload == b"payload-one-two-three"
     assert got.length == len(got.payload)
 

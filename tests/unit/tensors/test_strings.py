@@ -10,7 +10,7 @@ import pytest
 from runtime.errors import ShapeMismatch
 from runtime.tensors import strings
 
-WIRE = b"\x01\0\0\0a" b"\0\0\0\0" b"\x02\0\0\0\xff\0"
+WIRE = b"\x01\0\0\0a\0\0\0\0\x02\0\0\0\xff\0"
 
 
 def test_elements_come_back_in_row_major_order() -> None:
@@ -37,7 +37,9 @@ def test_byte_arrays_and_views_are_bytes() -> None:
     assert strings.encode_all([bytearray(b"a"), memoryview(b"a")]) == b"\x01\0\0\0a" * 2
 
 
-@pytest.mark.parametrize("array", [np.array(["ab", "c"]), np.array([b"ab", b"c"]), np.array(["ab", "c"], dtype="T")])
+@pytest.mark.parametrize(
+    "array", [np.array(["ab", "c"]), np.array([b"ab", b"c"]), np.array(["ab", "c"], dtype="T")]
+)
 def test_fixed_width_and_variable_text_arrays_are_written_as_elements(array: np.ndarray) -> None:
     assert strings.decode(strings.encode(array), 2)[0].tolist() == [b"ab", b"c"]
 
@@ -50,7 +52,13 @@ def test_count_counts_elements() -> None:
 
 @pytest.mark.parametrize(
     ("data", "element"),
-    [(b"\x05\0\0\0ab", 1), (b"\x01\0", 1), (b"\x01\0\0\0a\x01", 2), (b"\xff\xff\xff\xff", 1), (WIRE + b"\x09\0\0\0x", 4)],
+    [
+        (b"\x05\0\0\0ab", 1),
+        (b"\x01\0", 1),
+        (b"\x01\0\0\0a\x01", 2),
+        (b"\xff\xff\xff\xff", 1),
+        (WIRE + b"\x09\0\0\0x", 4),
+    ],
 )
 def test_a_buffer_that_ends_inside_an_element_names_it(data: bytes, element: int) -> None:
     with pytest.raises(ShapeMismatch, match=rf"element {element}:") as caught:

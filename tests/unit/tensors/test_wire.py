@@ -53,7 +53,11 @@ def test_an_empty_request_is_three_empty_pieces() -> None:
 @pytest.mark.parametrize(
     "unknown",
     [
-        b"\x08\x01", b"\x40" + b"\xff" * 9 + b"\x01", b"\x82\x01\x01x", b"\x0d" + b"\xff" * 4, b"\x09" + b"\xff" * 8,
+        b"\x08\x01",
+        b"\x40" + b"\xff" * 9 + b"\x01",
+        b"\x82\x01\x01x",
+        b"\x0d" + b"\xff" * 4,
+        b"\x09" + b"\xff" * 8,
         b"\x0b\x0c",
     ],
     ids=["number", "long number", "field 16", "32 bits", "64 bits", "group"],
@@ -77,7 +81,9 @@ def test_an_unknown_field_with_a_length_stays_in_the_head() -> None:
     assert cut[0].endswith(b"\x7a\x03abc")
 
 
-@pytest.mark.parametrize("data", [b"\x0a", b"\x0a\x05abc", b"\x0a\x80", b"\x3a\xff\xff", b"\x3a\x80\x80\x80\x80\x80\x01a"])
+@pytest.mark.parametrize(
+    "data", [b"\x0a", b"\x0a\x05abc", b"\x0a\x80", b"\x3a\xff\xff", b"\x3a\x80\x80\x80\x80\x80\x01a"]
+)
 def test_bytes_that_end_inside_a_field_are_invalid(data: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
         wire.split(data)
@@ -86,7 +92,9 @@ def test_bytes_that_end_inside_a_field_are_invalid(data: bytes) -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 1 << 14, (1 << 31) - 1, (1 << 32) - 1])
 def test_numbers_and_fields_are_what_protobuf_reads(value: int) -> None:
-    message = pb.ModelInferResponse.FromString(b"\x0a" + wire.varint(1) + b"m" + wire.raw_output_header(3) + b"abc")
+    message = pb.ModelInferResponse.FromString(
+        b"\x0a" + wire.varint(1) + b"m" + wire.raw_output_header(3) + b"abc"
+    )
     assert list(message.raw_output_contents) == [b"abc"]
     encoded = wire.varint(value)
     assert sum((byte & 0x7F) << 7 * index for index, byte in enumerate(encoded)) == value

@@ -1,0 +1,1 @@
+"""The profiler: load generation and the statistics of what it measures."""
