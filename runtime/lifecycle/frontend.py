@@ -53,6 +53,7 @@ class Frontend:
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Future[Message]] = {}
         self.ended = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start the process and tell it what it serves."""
@@ -60,13 +61,13 @@ class Frontend:
         self.child.send({"type": "configure", "name": self.name, **self._settings})
         self._on_start(self)
 
-    async def listen(self, address: str) -> int:
-        """Bind ``host:port`` and begin to serve; returns the port.
+    async def listen(self, port: int) -> int:
+        """Bind the port, 0 for a free one, and begin to serve; returns the port.
 
         Raises:
             OSError: the address cannot be bound, or the process ended.
         """
-        reply = await self.ask({"type": "listen", "address": address})
+        reply = await self.ask({"type": "listen", "address": address(self._settings["host"], port)})
         if "port" not in reply:
             raise OSError(reply.get("error", "the service process ended"))
         self.port = int(reply["port"])
@@ -79,11 +80,11 @@ class Frontend:
 
     async def ask(self, message: Message) -> Message:
         """Send a message and wait for its reply; an empty one if the process ends first."""
+        if self.child is None:
+            return {}
         number = next(self._numbers)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._replies[number] = future
-        if self.child is None:
-            return {}
         self.child.send({**message, "number": number})
         return await future
 
@@ -133,4 +134,18 @@ class Frontend:
             return
         self.restarts += 1
         self.start()
-        self.send({"type": "listen", "address": self._settings["host"] + f":{self.port}", "number": 0})
+        self._listening = asyncio.get_running_loop().create_task(self._listen_again())
+
+    async def _listen_again(self) -> None:
+        """Take the port again; a process that cannot is of no use, and its end leads to the next attempt."""
+        try:
+            await self.listen(self.port)
+        except OSError as error:
+            log.error("service_cannot_listen", extra={"service": self.name, "cause": str(error)})  # noqa: TRY400
+            if self.child is not None:
+                self.child.kill()
+
+
+def address(host: str, port: int) -> str:
+    """``host:port`` as gRPC and people write it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

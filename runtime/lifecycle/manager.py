@@ -97,7 +97,7 @@ class Manager:
         await self._loaded()
         port = self._settings.server.port
         for frontend in self.frontends:
-            port = await frontend.listen(f"{self._settings.server.host}:{port}")
+            port = await frontend.listen(port)
         return port
 
     async def drain(self) -> None:
@@ -141,8 +141,9 @@ class Manager:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model can execute and the server is not going down."""
-        return not self._stopping and all(served.available for served in self.served)
+        """Whether calls are accepted, every model can execute and the server is not going down."""
+        listening = bool(self.frontends) and any(frontend.port for frontend in self.frontends)
+        return listening and not self._stopping and all(served.available for served in self.served)
 
     # -- start-up -------------------------------------------------------------------------------
 

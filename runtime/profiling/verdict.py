@@ -105,6 +105,6 @@ def _saturated(known: Evidence) -> Verdict | None:
         return Verdict("front-end", f"each front-end process uses {known.front_end_cpu:.2f} cores")
     if known.machine_cpu is not None and known.machine_cpu >= MACHINE_FULL:
         return Verdict(
-            "machine", f"{known.machine_cpu:.0%} of all cores are in use, the generator's included"
+            "machine", f"{known.machine_cpu:.0%} of all cores are in use, by this and whatever else runs"
         )
     return None

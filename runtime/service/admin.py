@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from runtime.lifecycle.manager import Manager
 from runtime.service.metrics import CONTENT_TYPE, render
+
+log = logging.getLogger(__name__)
 
 _REQUEST_BYTES: Final = 8192
 _REQUEST_SECONDS: Final = 10.0
@@ -81,7 +84,11 @@ class Admin:
         page = self._pages.get(words[1].partition("?")[0])
         if page is None:
             return _text(HTTPStatus.NOT_FOUND, f"no such page; there are {', '.join(self._pages)}")
-        return await page()
+        try:
+            return await page()
+        except Exception:  # a fence: a page that fails must say so
+            log.exception("page_failed", extra={"page": words[1]})
+            return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "the page failed; see the server's log")
 
     async def _live(self) -> Page:
         return _text(HTTPStatus.OK, "live")

@@ -20,6 +20,7 @@ import uvloop
 from runtime import logs
 from runtime.config import Settings
 from runtime.errors import LoadFailed
+from runtime.lifecycle.frontend import address
 from runtime.lifecycle.manager import Manager
 from runtime.service.admin import Admin
 from store import Model
@@ -78,8 +79,8 @@ class _Supervisor:
         except (LoadFailed, OSError) as error:
             sys.stderr.write(f"error: {error}\n")
             return False
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        sys.stdout.write(f"ready grpc={host}:{port} http={host}:{http_port} models={len(self._models)}\n")
+        grpc, http = address(server.host, port), address(server.host, http_port)
+        sys.stdout.write(f"ready grpc={grpc} http={http} models={len(self._models)}\n")
         sys.stdout.flush()
         return True
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from runtime.lifecycle.frontend import Frontend
+from runtime.lifecycle.frontend import Frontend, address
 from runtime.runner.control import Message
 from tests.support.children import FakeChild
 from tests.support.clock import FakeClock
@@ -35,7 +35,7 @@ class Started:
         child.says({"type": "reply", "number": child.of_type(kind)[-1]["number"], **fields})
 
     async def listen(self) -> None:
-        listening = asyncio.ensure_future(self.frontend.listen("127.0.0.1:0"))
+        listening = asyncio.ensure_future(self.frontend.listen(0))
         await self.reply("listen", port=8001)
         assert await listening == 8001
 
@@ -52,7 +52,7 @@ def test_it_is_configured_before_it_is_told_what_to_serve(started: Started) -> N
 
 def test_an_address_that_cannot_be_bound_is_an_os_error(started: Started) -> None:
     async def main() -> None:
-        listening = asyncio.ensure_future(started.frontend.listen("1.2.3.4:1"))
+        listening = asyncio.ensure_future(started.frontend.listen(1))
         await started.reply("listen", error="address in use")
         with pytest.raises(OSError, match="address in use"):
             await listening
@@ -62,13 +62,13 @@ def test_an_address_that_cannot_be_bound_is_an_os_error(started: Started) -> Non
 
 def test_a_process_that_ends_before_it_listens_is_an_os_error(started: Started) -> None:
     async def main() -> None:
-        listening = asyncio.ensure_future(started.frontend.listen("127.0.0.1:0"))
+        listening = asyncio.ensure_future(started.frontend.listen(0))
         await asyncio.sleep(0)
         started.children[0].ends(1)
         with pytest.raises(OSError, match="ended"):
             await listening
         with pytest.raises(OSError, match="ended"):
-            await started.frontend.listen("127.0.0.1:0")
+            await started.frontend.listen(0)
         await asyncio.sleep(100)
         assert len(started.children) == 1
 
@@ -84,9 +84,31 @@ def test_a_process_that_ends_is_started_again_on_its_port(started: Started) -> N
         assert started.introductions == 2
         (listen,) = started.children[1].of_type("listen")
         assert listen["address"] == "127.0.0.1:8001"
-        started.children[1].says({"type": "reply", "number": 0, "port": 8001})
+        await started.reply("listen", port=8001)
+        assert not started.children[1].killed
 
     run(main())
+
+
+def test_a_restarted_process_that_cannot_listen_is_replaced(started: Started) -> None:
+    async def main() -> None:
+        await started.listen()
+        started.children[0].ends(-9)
+        await asyncio.sleep(1)
+        await started.reply("listen", error="address in use")
+        await until(lambda: started.children[1].killed)
+        started.children[1].ends(-9)
+        await asyncio.sleep(1)
+        await started.reply("listen", port=8001)
+        assert len(started.children) == 3
+        assert started.frontend.restarts == 2
+
+    run(main())
+
+
+def test_an_ipv6_host_is_written_in_brackets() -> None:
+    assert address("::1", 8001) == "[::1]:8001"
+    assert address("localhost", 8001) == "localhost:8001"
 
 
 def test_questions_to_a_process_that_ends_have_an_empty_answer(started: Started) -> None:

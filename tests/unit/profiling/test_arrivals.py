@@ -89,5 +89,5 @@ def test_a_trace_file_is_read_sorted_and_from_zero() -> None:
 
 @pytest.mark.parametrize("lines", [[], ["# nothing"], ["1.0", "soon"], ["nan"], ["inf"]])
 def test_a_trace_file_without_times_is_refused(lines: list[str]) -> None:
-    with pytest.raises(ValueError, match="no request|not a time"):
+    with pytest.raises(ValueError, match=r"no request|not a time"):
         parse_trace(lines)

@@ -148,6 +148,12 @@ def test_a_server_that_answers_at_random_cannot_keep_the_search_going(seed: int)
     assert found.reason
 
 
+def test_no_search_makes_more_than_a_hundred_trials() -> None:
+    search = SloSearch(99, LIMIT_MS, low=10, high=100, repeats=201)
+    found = drive(search, lambda rate: Trial(rate, Interval(0.99, 0.98, 0.995)))
+    assert (len(found.trials), found.reason) == (100, "no answer within 100 trials")
+
+
 def test_without_repeats_each_rate_is_tried_once() -> None:
     search = SloSearch(99, LIMIT_MS, low=10, high=10_000, repeats=1)
     rates = [trial.rate for trial in drive(search, lambda rate: certain(rate, queue_share(rate))).trials]
@@ -182,7 +188,7 @@ def test_a_search_under_way_says_so() -> None:
 def test_a_search_that_cannot_work_is_refused(
     percentile: float, limit_ms: float, low: float, high: float, resolution: float, repeats: int
 ) -> None:
-    with pytest.raises(ValueError, match="percentile|limit|range|resolution|repeats"):
+    with pytest.raises(ValueError, match=r"percentile|limit|range|resolution|repeats"):
         SloSearch(percentile, limit_ms, low, high, resolution, repeats)
 
 

@@ -113,5 +113,5 @@ def test_count_windows_without_a_count_hold_fifty_answers() -> None:
     ],
 )
 def test_a_rule_that_cannot_work_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="above 0|at least|lies in"):
+    with pytest.raises(ValueError, match=r"above 0|at least|lies in"):
         StabilityRule(**fields)

@@ -1,0 +1,1 @@
+"""Compares the server with others that serve Python models over gRPC: ``python -m benchmarks.peers``."""
