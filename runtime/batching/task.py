@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from runtime.batching.statistics import Stages
 from runtime.tensors.frame import Timing
@@ -169,6 +169,10 @@ class Task(ABC):
     @abstractmethod
     def fail(self, error: Exception) -> None:
         """Answer with an error."""
+
+    def post(self, function: Callable[[], object]) -> bool:
+        """Have the thread on which this task is answered best run a function; False if any will do."""
+        return False
 
 
 class Batch:

@@ -157,7 +157,7 @@ def _remote(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Result,
             measured = search(bench, plan, options, {})
         else:
             measured = bench.points(plan, {})
-    return _filled(result, measured), measured.notes
+    return _filled(result, measured), [*measured.notes, *_warnings(result)]
 
 
 def _own(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Result, list[str]]:
@@ -181,7 +181,7 @@ def _own(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Result, li
     if options["save"]:
         path = ProfileStore.beside(store.root).save(model.tag, result.to_dict())
         measured.notes.append(f"kept as {path}")
-    return result, measured.notes
+    return result, [*measured.notes, *_warnings(result)]
 
 
 def _result(model: str) -> Result:
@@ -195,3 +195,9 @@ def _filled(result: Result, measured: Measured) -> Result:
     result.points, result.verdicts, result.usage = measured.runs, measured.verdicts, measured.usage
     result.search = measured.search
     return result
+
+
+def _warnings(result: Result) -> list[str]:
+    from runtime.profiling import environment
+
+    return [f"note: {line}" for line in environment.warnings(result.environment)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,7 +60,8 @@ class Live:
         if not self._is_shown or now_ns() - self._shown_ns < EVERY_NS:
             return
         self._shown_ns = now_ns()
-        self._write(_CLEAR + line(name, now))
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be cleared
+        self._write(_CLEAR + line(name, now)[:width])
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

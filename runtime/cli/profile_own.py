@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 CURVE_S: Final = 2.0
 """Most time of one point of the batching curve."""
 
+_TERMINATED: Final = 143
 _FLAGS: Final = (
     "--port", "0", "--http-port", "0", "--drain-delay-ms", "0", "--grace-ms", "5000",
     "--log-level", "WARNING",
@@ -62,19 +65,35 @@ def measure(
     found, batching, facts = Measured(), dict[str, float](), dict[str, Any]()
     for setting in settings(options) or [{}]:
         live.note(f"starting a server for {model.tag}{_shown(setting)}")
-        with tempfile.TemporaryDirectory(prefix="runtime-profile-") as folder:
-            flags = [*_FLAGS, str(model.tag), *_flags(setting, options)]
-            with ServerProcess(Path(folder), store.root, flags) as server:
-                target = Target(url=server.url)
-                processes = Processes.of(server.http)
-                with _bench(target, model, processes, live) as bench:
-                    measured = _measure(bench, model, plan, options, setting)
-                facts = facts or {
-                    f"{role}_resident_bytes": size for role, size in processes.resident_bytes().items()
-                }
+        with _server(model, store, setting, options) as server:
+            processes = Processes.of(server.http)
+            with _bench(Target(url=server.url), model, processes, live) as bench:
+                measured = _measure(bench, model, plan, options, setting)
+            facts = facts or {
+                f"{role}_resident_bytes": size for role, size in processes.resident_bytes().items()
+            }
         batching = batching or curve(run for run in measured.runs if "curve" in run.labels)
         found.add(measured)
     return found, batching, facts
+
+
+@contextmanager
+def _server(
+    model: Model, store: ModelStore, setting: Mapping[str, int], options: Mapping[str, Any]
+) -> Iterator[ServerProcess]:
+    """Yield a server of the model; it is gone when the block ends, also by SIGTERM."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with tempfile.TemporaryDirectory(prefix="runtime-profile-") as folder:
+            flags = [*_FLAGS, str(model.tag), *_flags(setting, options)]
+            with ServerProcess(Path(folder), store.root, flags) as server:
+                yield server
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(target: Target, model: Model, processes: Processes, live: Live) -> Bench:

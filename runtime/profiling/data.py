@@ -62,7 +62,7 @@ class Slot:
         """
         if any(extent < 0 for extent in self.shape):
             raise InvalidInput(
-                f"input {self.name!r} has the shape {list(self.shape)}: give its extents, or data that has them",
+                f"input {self.name!r} has the shape {list(self.shape)}: give its extents, or data with them",
                 field="shape",
             )
         return self.shape

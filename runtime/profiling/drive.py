@@ -1,17 +1,17 @@
 """Carries out one process' share of a load: two threads, the taker and the pacer.
 
-The taker does nothing but wait for answers, stamp and book them; in a closed loop it sends the next request at
-once. The pacer sleeps: until the next intended send in an open loop, else until the next tick. Two threads,
-because the C library's wait ends only at whole milliseconds, while a sleep ends within some 15 us: one thread
-would have to spin. At load a request costs no more than with one (measured).
+The taker does nothing but wait for answers, stamp and book them; in a closed loop it sends the next request
+at once. The pacer sleeps: until the next intended send in an open loop, else until the next tick. Two
+threads, because the C library's wait ends only at whole milliseconds, while a sleep ends within some 15 us:
+one thread would have to spin. At load a request costs no more than with one (measured).
 
-Latency counts from the intended send. In an open loop the schedule does not wait for anything: a stopped server
-finds all requests that were due meanwhile, up to ``max_in_flight``. In a closed loop a request is intended when
-it is sent; a caller that was refused waits ``REFUSED_PAUSE_NS``, as otherwise a dead server would be asked as
-fast as this process can.
+Latency counts from the intended send. In an open loop the schedule does not wait for anything: a stopped
+server finds all requests that were due meanwhile, up to ``max_in_flight``. In a closed loop a request is
+intended when it is sent; a caller that was refused waits ``REFUSED_PAUSE_NS``, as otherwise a dead server
+would be asked as fast as this process can.
 
-Every request ends in the ledger: what is unanswered when patience ends is cancelled and counts as expired, what
-was due and could not be sent counts as dropped.
+Every request ends in the ledger: what is unanswered when patience ends is cancelled and counts as expired,
+what was due and could not be sent counts as dropped.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class Drive(Protocol):
         """Carry out the plan.
 
         Returns:
-            When sending ended, if that was before the plan's end (trace or count used up, or stopped), else 0.
+            When sending ended, if that was before the plan's end (trace or count used up, or stopped), else
+            0.
         """
 
 
@@ -242,7 +243,8 @@ class OpenLoop(_Loop):
             self.ledger.drop(due)
             return False
         payload = self._order[number % len(self._order)]
-        sent = max(now_ns(), due)  # up to LEAD_NS early: it counts as in time
+        while (sent := now_ns()) < due:  # at most LEAD_NS, too short for another sleep
+            pass
         self._sent += 1
         self._sender.send(self._data[payload], (due, sent, payload), self._plan.timeout_s)
         return False

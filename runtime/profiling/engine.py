@@ -1,8 +1,8 @@
 """Applies a load to a server and reports what became of it: :func:`run`.
 
 The engine encodes the requests, starts the generator processes, lets them begin together, follows their ticks
-and merges their windows. It measures nothing itself. A run always ends: nothing is sent after the load's time,
-and what is unanswered after that is given up (see ``drive``).
+and merges their windows. It measures nothing itself. A run always ends: nothing is sent after the load's
+time, and what is unanswered after that is given up (see ``drive``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MOST_WINDOWS: Final = 60
 LEAST_WINDOWS: Final = 10
 _WAIT_S: Final = 0.1
+_JUDGED_NS: Final = SECOND
 _COUNTED_WINDOW_NS: Final = 100 * MILLISECOND
 
 
@@ -36,6 +37,7 @@ def run(
     *,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    sender: str = "auto",
 ) -> Run:
     """Carry out a load.
 
@@ -45,6 +47,7 @@ def run(
         requests: what to send; a deck that was prepared before may serve many runs.
         progress: called about ten times a second, on the caller's thread.
         stop: set it to end the load early; the run then holds what was measured until then.
+        sender: ``core``, ``public``, or ``auto`` for the second only where the first does not work.
 
     Returns:
         The run; ``invalid`` tells whether the generator itself was the limit.
@@ -54,10 +57,13 @@ def run(
         InvalidInput: the requests cannot be made.
         RpcFailed: the server does not describe the model.
         WorkerLost: a generator process died.
+        SenderUnusable: ``sender`` is ``core`` and it does not work with the installed grpcio.
 
     Concurrency: blocks. The processes end with the calling thread, whatever it dies of.
     """
     deck = requests if isinstance(requests, Deck) else requests.prepare(target)
+    if sender != "auto":
+        return _Engine(target, load, deck, sender).run(progress, stop)
     try:
         return _Engine(target, load, deck, "core").run(progress, stop)
     except SenderUnusable as error:
@@ -108,16 +114,22 @@ class _Engine:
         if all(ended):  # trace or count used up, or stopped
             end_ns = max(ended) if self._load.count else min(end_ns, max(ended))
         windows = merged(parts, end_ns)
-        seconds = max(end_ns - measured_ns, 1) / SECOND
-        cpu_shares = [sum(w.cpu_ns for w in part if w.start_ns < end_ns) / SECOND / seconds for part in parts]
         made = Run(
             load=self._load,
             windows=windows,
             elapsed_ns=timeline.last_ns - start_ns,
             timeline=timeline.rows(),
         )
-        made.invalid = watch.reasons(self._load, made.total, cpu_shares)
+        made.invalid = watch.reasons(self._load, made.total, cpu_shares(parts, measured_ns, end_ns))
         return made
+
+
+def cpu_shares(parts: Sequence[Sequence[Window]], start_ns: int, end_ns: int) -> list[float]:
+    """Share of a core that each process used; nothing for a time too short to tell, as ticks are coarse."""
+    if end_ns - start_ns < _JUDGED_NS:
+        return []
+    used = (sum(window.cpu_ns for window in part if window.start_ns < end_ns) for part in parts)
+    return [spent / (end_ns - start_ns) for spent in used]
 
 
 def window_length_ns(load: Load) -> int:

@@ -25,6 +25,9 @@ DISTRIBUTIONS: Final = (
 COMPARED: Final = ("cpu", "cores", "affinity", "cpu_limit", "governor", "kernel", "python", "versions")
 """Fields that must agree for a comparison to be fair; the others vary from run to run."""
 
+BUSY_SHARE: Final = 0.5
+"""Load average per core above which others disturb a measurement: every second request meets one of them."""
+
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _GOVERNOR: Final = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _CPU_MAX: Final = Path("/sys/fs/cgroup/cpu.max")
@@ -93,6 +96,18 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
             lines += [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed]
         else:
             lines.append(f"{name}: {before} -> {after}")
+    return lines
+
+
+def warnings(found: Mapping[str, Any]) -> list[str]:
+    """Return what about a machine makes its figures doubtful, one line each."""
+    lines = []
+    busy, cores = found["load_average"][0], len(found["affinity"])
+    if busy > BUSY_SHARE * cores:
+        lines.append(f"the machine was busy before: {busy:g} processes wanted its {cores} cores")
+    governor = found.get("governor", "performance")
+    if governor != "performance":
+        lines.append(f"the processor changes its frequency: its governor is {governor!r}, not 'performance'")
     return lines
 
 

@@ -1,7 +1,7 @@
-"""One load generator process: ``python -m runtime.profiling.generator FD``; started by the engine, never by hand.
+"""One load generator process: ``python -m runtime.profiling.generator FD``, which the engine starts.
 
-It imports neither numpy nor any framework, encodes nothing, and ends with the engine. See ``link`` for what the
-two say to each other and ``drive`` for what it does.
+It imports neither numpy nor any framework, encodes nothing, and ends with the engine. See ``link`` for what
+the two say to each other and ``drive`` for what it does.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def main() -> None:
     except ConnectionError as error:
         control.send(sock, {"type": "failed", "kind": "connection", "reason": str(error)})
         return
-    except Exception as error:  # noqa: BLE001 - a private binding: the engine logs it and takes the public one
+    except Exception as error:  # noqa: BLE001 - of a private binding: the engine logs it and does without
         control.send(sock, {"type": "failed", "kind": "sender", "reason": repr(error)})
         return
+    _prepare_process()
     control.send(sock, {"type": "ready"})
     start = link.receive(sock)
     if start is None or isinstance(start[0], link.Tick) or start[0]["type"] != "start":
         return
     load = Load.from_dict(order["load"])
     plan = Plan(load=load, share=order["share"], start_ns=start[0]["at_ns"], window_ns=order["window_ns"])
-    _prepare_process()
     kind = OpenLoop if load.mode == "open" else ClosedLoop
     drive = kind(sender, plan, deck, _Reporter(sock))
     _send_result(sock, drive, drive.run())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -38,6 +39,8 @@ table { border-collapse: collapse; font-size: 13px; } td, th { text-align: left;
 _CONFIG: Final = {"displaylogo": False, "responsive": True}
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind people too. Source: Okabe and Ito, 2008."""
+
+_DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash")
 
 _QUANTILE_TICKS: Final = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 
@@ -122,7 +125,7 @@ def _throughput(runs: Sequence[Run]) -> Any:
     for run in runs:
         name = (run.load.mode, *(f"{key}={value}" for key, value in run.labels.items()))
         settings.setdefault(name, []).append(run)
-    for name, members in settings.items():
+    for dash, (name, members) in zip(itertools.cycle(_DASHES), settings.items(), strict=False):
         ordered = sorted(
             members, key=lambda run: run.load.concurrency if run.load.mode == "closed" else run.load.rate
         )
@@ -136,6 +139,7 @@ def _throughput(runs: Sequence[Run]) -> Any:
                 legendgroup=" ".join(name),
                 legendgrouptitle_text=" ".join(name),
                 mode="lines+markers",
+                line={"dash": dash},
                 marker={"color": colour, "symbol": ["x" if run.invalid else "circle" for run in ordered]},
                 visible=True if percent in {50, 99} else "legendonly",
                 hovertemplate="%{text}<br>%{x:.0f}/s, %{y:.3f} ms",

@@ -1,8 +1,8 @@
 """Which requests a load consists of: models, rows and data, mixed by weight, encoded before the run.
 
-A :class:`RequestSource` is a plain description; :meth:`RequestSource.prepare` turns it into a ``recording.Deck``,
-all requests in their encoded form and the order in which they are sent, again and again. Generators only ever
-see decks: nothing is encoded while the load runs.
+A :class:`RequestSource` is a plain description; :meth:`RequestSource.prepare` turns it into a
+``recording.Deck``, all requests in their encoded form and the order in which they are sent, again and
+again. Generators only ever see decks: nothing is encoded while the load runs.
 """
 
 from __future__ import annotations

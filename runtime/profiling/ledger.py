@@ -1,7 +1,7 @@
 """Books what became of each request of one generator process.
 
-Three threads' worth of rules in two threads: the taker books answers, the pacer books drops, processor time and
-new windows; each field has one writer, so that nothing on the way of an answer takes a lock.
+Two threads write: the taker books answers; the pacer books drops and processor time and makes windows. Each
+figure has one writer, so that nothing on the way of an answer takes a lock.
 """
 
 from __future__ import annotations

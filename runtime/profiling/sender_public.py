@@ -1,4 +1,4 @@
-"""The sender for a grpcio whose completion queue cannot be used directly: public API only, some 150 us a call."""
+"""The sender for a grpcio whose completion queue is out of reach: public API only, at twice the cost."""
 
 from __future__ import annotations
 

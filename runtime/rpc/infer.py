@@ -7,7 +7,7 @@ the tensors' sizes, queue. Nothing is parsed for a head that was seen before.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -61,6 +61,10 @@ class InferTask(Task):
     def fail(self, error: Exception) -> None:
         """Send the status that belongs to the error."""
         status.fail(self.call, error)
+
+    def post(self, function: Callable[[], object]) -> bool:
+        """Answers are cheapest on the transport's own thread."""
+        return self.call.post(function)
 
     def message(self, result: Result, buffers: Sequence[Buffer]) -> bytes:
         """The encoded response."""

@@ -1,9 +1,10 @@
 """The service's end of the way to one worker: batches out, results back.
 
-A channel is an :class:`~runtime.batching.scheduler.Instance`. ``send`` runs under the scheduler's lock;
-everything else on the reader's thread. Large payloads are written into the channel's own arena and
-freed when the result has come; the worker's arena is read, and its space given back with the ``ack`` of
-the next batch.
+A channel is an :class:`~runtime.batching.scheduler.Instance`. ``send`` runs under the scheduler's lock. The
+reader's thread takes in what the worker answers and hands it over to the thread on which the callers are
+answered best, the transport's; in order, and never to two threads at a time. Large payloads are written
+into the channel's own arena and freed when the result has come; the worker's arena is read, and its space
+given back with the ``ack`` of the next batch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from runtime.batching.scheduler import Scheduler
@@ -40,6 +41,9 @@ _FAILURES: Final[dict[str, type[RuntimeServingError]]] = {
     kind.reason: kind
     for kind in (DeadlineExceeded, InvalidInput, MemoryExhausted, MethodNotFound, ModelError, OutputMismatch)
 }
+
+_POST_ATTEMPTS: Final = 4
+"""Callers of a batch that are asked for their thread: all of them having gone is rare."""
 
 
 class Channel:
@@ -78,7 +82,12 @@ class Channel:
         self._started_ns = -1  # when the execution that was answered last began
         self._finished_ns = 0
         self._before_ns = 0  # when the one before it was finished
+        self._handing_over = threading.Lock()  # guards the next two
+        self._unhandled: list[Frame | None] = []
+        self._is_handling = False
+        self._is_broken = False
         self.on_unsent: Callable[[Channel], None] = _ignore
+        self.on_lost: Callable[[Channel], None] = _ignore
 
     # -- under the scheduler's lock -------------------------------------------------------------
 
@@ -140,20 +149,65 @@ class Channel:
     # -- reader's thread ------------------------------------------------------------------------
 
     def read(self) -> None:
-        """Handle what the worker has answered.
+        """Take what the worker has answered.
 
         Raises:
-            WorkerLost: the worker is gone.
+            WorkerLost: the worker is gone; call :meth:`lose`.
         """
-        for frame in self.link.receive():
-            self._answer(frame)
+        frames = self.link.receive()
+        if frames:
+            self._hand_over(frames)
 
-    def closed(self) -> None:
-        """The worker is gone: have its batches run again elsewhere, once."""
-        self.link.close()
+    def lose(self) -> None:
+        """The worker is gone: have its batches run again elsewhere, once, and let go of everything."""
+        self._hand_over([None])
+
+    def _hand_over(self, frames: Sequence[Frame | None]) -> None:
+        """Have frames handled in order, by one thread at a time: the one that answers best, or this one."""
+        with self._handing_over:
+            self._unhandled += frames
+            if self._is_handling:
+                return
+            self._is_handling = True
+        if not self._post(frames[0]):
+            self._handle()
+
+    def _post(self, frame: Frame | None) -> bool:
+        if frame is None or frame.batch not in self._running:
+            return False
+        batch, _ = self._running[frame.batch]
+        return any(task.post(self._handle) for task in batch.tasks[:_POST_ATTEMPTS])
+
+    # -- one thread at a time -------------------------------------------------------------------
+
+    def _handle(self) -> None:
+        """Handle what was handed over, until nothing is left."""
+        while True:
+            with self._handing_over:
+                frames, self._unhandled = self._unhandled, []
+                if not frames:
+                    self._is_handling = False
+                    return
+            for frame in frames:
+                if frame is None:
+                    self._finish()
+                elif not self._is_broken:
+                    self._understand(frame)
+
+    def _understand(self, frame: Frame) -> None:
+        try:
+            self._answer(frame)
+        except Exception:  # a fence: what a worker sends must not harm the other workers' callers
+            log.exception("answer_not_understood", extra={"instance": self.name})
+            self._is_broken = True
+            self.link.hang_up()  # the reader notices, and loses this channel
+
+    def _finish(self) -> None:
         self._scheduler.detach(self)
+        self.link.close()
         self._ours.close()
         self._theirs.close()
+        self.on_lost(self)
 
     def _answer(self, frame: Frame) -> None:
         """Book an answer, refill the worker, answer the tasks; until it is understood the batch runs."""
@@ -226,4 +280,4 @@ def _failure(head: bytes) -> RuntimeServingError:
 
 
 def _ignore(channel: Channel) -> None:
-    """Nobody wants to know about unsent bytes."""
+    """Nobody wants to know."""

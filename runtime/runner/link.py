@@ -6,6 +6,7 @@ does not take at once is kept and flushed when the socket can be written again.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Final
@@ -85,6 +86,11 @@ class Link:
             return self._decoder.received(count)
         except FrameError as error:
             raise WorkerLost(f"the other side sent no frame: {error}") from error
+
+    def hang_up(self) -> None:
+        """End the conversation; whoever receives on either side sees the end of the stream."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket; the other side sees the end of the stream."""

@@ -20,7 +20,7 @@ class Reader:
     """Reads answers, flushes what could not be sent at once, and notices lost workers.
 
     Args:
-        on_lost: called on the reader's thread after a channel was closed.
+        on_lost: called after a channel was closed, on the thread that handled its last answer.
     """
 
     def __init__(self, on_lost: Callable[[Channel], None]) -> None:
@@ -38,6 +38,7 @@ class Reader:
     def add(self, channel: Channel) -> None:
         """Watch a channel from now on."""
         channel.on_unsent = self._watch_writes
+        channel.on_lost = self._on_lost
         self._do(lambda: self._register(channel))
 
     def remove(self, channel: Channel) -> None:
@@ -90,8 +91,8 @@ class Reader:
     def _lose(self, channel: Channel) -> None:
         if channel.link.fileno() in self._poller:  # it may be lost and removed at the same time
             self._poller.remove(channel.link.fileno())
-            channel.closed()
-            self._on_lost(channel)
+            channel.link.hang_up()
+            channel.lose()
 
     def _watch_writes(self, channel: Channel) -> None:
         def watch() -> None:

@@ -110,6 +110,10 @@ class BaseCall:
         """Answer with an error status."""
         return self._conclude(Answer(None, code_number(code), details, self._checked(trailing)))
 
+    def post(self, function: Callable[[], object]) -> bool:
+        """Answers that are given on other threads reach the loop in groups as it is."""
+        return False
+
     def cancel(self) -> None:
         """Break the RPC off."""
         self.fail(grpc.StatusCode.CANCELLED, "cancelled by the server")

@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -184,6 +186,25 @@ class UnaryCall(BaseCall):
         """Break the RPC off."""
         if self._claim:
             self._core.cancel()
+
+    def post(self, function: Callable[[], object]) -> bool:
+        """Have the queue's thread run a function: an empty batch comes back at once.
+
+        The claim is held meanwhile, so that the call cannot be over and the queue cannot be shut down.
+        """
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        begin(self._core, (), partial(self._posted, function))
+        return True
+
+    def _posted(self, function: Callable[[], object], _event: Event) -> None:
+        if self._half_over:  # closed meanwhile, when nobody could end it
+            self._end()
+        else:
+            self._claim.append(None)
+        guarded(function)
 
     def _send(self, operations: tuple[Any, ...]) -> None:
         """Start the answer's batch; the caller holds the claim, and ``_sent`` must come."""

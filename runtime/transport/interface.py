@@ -106,6 +106,17 @@ class Call(Protocol):
     def cancel(self) -> None:
         """Break the RPC off; the client sees CANCELLED. Nothing happens on an answered call."""
 
+    def post(self, function: Callable[[], object]) -> bool:
+        """Have the server's thread run ``function`` soon, and the ``after_drain`` hooks after it.
+
+        For whoever has many answers to give: given on the server's own thread they cost about a fifth
+        less. Until the function runs, nobody else may answer this call.
+
+        Returns:
+            False, and nothing is run, if the call was answered or is over, or where it would not pay:
+            for streams, and in the ``aio`` implementation.
+        """
+
 
 class StreamCall(Call, Protocol):
     """An RPC with any number of messages each way; its handler runs before any message has come.

@@ -121,6 +121,10 @@ class StreamCall(BaseCall):
         """End with an error, after what is queued."""
         return self._conclude(code_number(code), details.encode(), trailing)
 
+    def post(self, function: Callable[[], object]) -> bool:
+        """Streams are answered from any thread at the same price."""
+        return False
+
     def cancel(self) -> None:
         """Break the RPC off, with what is queued."""
         if self._open:

@@ -53,7 +53,14 @@ def _add_methods(server: Server, held: list[Call]) -> tuple[threading.Event, thr
         arrived.set()
 
     def later(call: Call) -> None:
-        threading.Thread(target=call.respond, args=(call.peer().encode(),), daemon=True).start()
+        def answer() -> None:
+            call.respond(call.peer().encode())
+
+        def elsewhere() -> None:
+            if not call.post(answer):
+                answer()
+
+        threading.Thread(target=elsewhere, daemon=True).start()
 
     server.add_unary(
         "/t.T/Echo", lambda call: call.respond(call.request, [m for m in call.metadata if m[0] == "a"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
 from runtime.errors import NotReady
-from runtime.profiling import engine, processes
+from runtime.profiling import processes
 from runtime.profiling.engine import run
 from runtime.profiling.records import Load, Outcome, Run
 from runtime.profiling.target import Target
@@ -157,23 +158,20 @@ def test_nobody_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_public_sender_counts_the_same(server: Synthetic) -> None:
     requests = deck("echo", "fail 13", "fail 8", "hold")
-    made = engine._Engine(server.target, opened(timeout_ms=200), requests, "public").run(None, None)
+    made = run(server.target, opened(timeout_ms=200), requests, sender="public")
     assert [made.total.counts[outcome] for outcome in Outcome] == [50, 50, 50, 50, 0]
 
 
 def test_no_process_is_left(server: Synthetic) -> None:
     run(server.target, closed(processes=2), deck("echo"))
-    ours = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_our_generator(int(pid))]
-    assert ours == []
+    assert [process for process in Path("/proc").glob("[0-9]*") if is_our_generator(process)] == []
 
 
-def is_our_generator(pid: int) -> bool:
+def is_our_generator(process: Path) -> bool:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as command, open(f"/proc/{pid}/stat") as stat:
-            return (
-                GENERATOR in command.read() and int(stat.read().rpartition(")")[2].split()[1]) == os.getpid()
-            )
-    except (OSError, ValueError):
+        parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        return parent == os.getpid() and GENERATOR in (process / "cmdline").read_bytes()
+    except OSError:  # it has just ended
         return False
 
 

@@ -20,6 +20,12 @@ class Opened(NamedTuple):
     dom: str
     console: list[str]
 
+    @property
+    def plots(self) -> set[str]:
+        """Ids of the plots that have been drawn."""
+        names = re.findall(r'<div id="(\w+)" class="plotly-graph-div[^"]*js-plotly-plot"', self.dom)
+        return {name for name in names if '<svg class="main-svg"' in self.dom.partition(f'id="{name}"')[2]}
+
 
 def find() -> str | None:
     """The browser's path; None when there is none."""

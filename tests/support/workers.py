@@ -86,7 +86,7 @@ class WorkerRig:
         assert not self._thread.is_alive()
         self._theirs.close()
         for channel in self.channels:
-            channel.closed()
+            channel.lose()
         for service in self.services:
             service.link.close()
 
@@ -133,7 +133,7 @@ def read_until(condition: Callable[[], bool], *channels: Channel) -> None:
                 try:
                     key.data.read()
                 except WorkerLost:
-                    key.data.closed()
+                    key.data.lose()
                     return
 
 

@@ -45,7 +45,8 @@ class Perceptron:
         first, second, third = self.weights
         hidden = np.maximum(x @ first, 0)
         hidden = np.maximum(hidden @ second, 0)
-        return hidden @ third
+        result: Array = hidden @ third
+        return result
 
 
 WIDTHS: Final = {"linear64": (64, 64), "mlp": (784, 10)}

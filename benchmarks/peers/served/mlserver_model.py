@@ -1,5 +1,6 @@
 # mypy: ignore-errors
-# (The server's own modules exist only where it runs.)
+# ruff: noqa: ANN001, ANN201
+# The server's own modules, and so its types, exist only where it runs.
 """The models as MLServer's custom runtimes: arrays in and out, without its slower conversions."""
 
 from __future__ import annotations

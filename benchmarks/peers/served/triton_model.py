@@ -1,5 +1,6 @@
 # mypy: ignore-errors
-# (The server's own modules exist only where it runs.)
+# ruff: noqa: ANN001, ANN201
+# The server's own modules, and so its types, exist only where it runs.
 """A model of Triton's Python backend: all requests of an execution are merged, as its batcher intends."""
 
 from __future__ import annotations

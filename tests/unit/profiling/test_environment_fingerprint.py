@@ -35,6 +35,14 @@ def test_the_control_group_bounds_the_cores(text: str, cores: float | None) -> N
     assert environment.cpu_limit(text) == cores
 
 
+def test_a_machine_that_disturbs_is_told() -> None:
+    quiet = {"load_average": [0.2, 0, 0], "affinity": [0, 1]}
+    assert environment.warnings(quiet) == []
+    assert environment.warnings({**quiet, "governor": "performance"}) == []
+    assert "busy" in environment.warnings({**quiet, "load_average": [1.5, 0, 0]})[0]
+    assert "'powersave'" in environment.warnings({**quiet, "governor": "powersave"})[0]
+
+
 def test_only_what_makes_a_comparison_unfair_is_a_difference() -> None:
     first = {"cpu": "a", "cores": 2, "time": "now", "versions": {"numpy": "1", "grpcio": "1"}}
     second = {"cpu": "a", "cores": 4, "time": "then", "versions": {"numpy": "2", "grpcio": "1"}}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +27,16 @@ from runtime.tensors.frame import Frame, Kind, encode
 from runtime.tensors.layout import LayoutTable
 from tests.support.execution import Inputs, Method, raw
 from tests.support.tasks import RecordingTask
-from tests.support.workers import ARENA_BYTES, WAIT_S, answered, key_of, read_until, scheduler, worker
+from tests.support.workers import (
+    ARENA_BYTES,
+    WAIT_S,
+    answered,
+    key_of,
+    read_until,
+    scheduler,
+    wait_readable,
+    worker,
+)
 
 WIDE = 100_000
 LARGE = key_of({"x": np.zeros((1, WIDE), np.uint8)})
@@ -237,7 +248,7 @@ def test_the_latest_deadline_goes_along_unless_somebody_waits_for_ever() -> None
             b"abab",
         )
         link.close()
-        channel.closed()
+        channel.lose()
     assert at.instances == 0
 
 
@@ -254,7 +265,7 @@ def test_a_lost_worker_gives_its_batches_back_and_frees_everything() -> None:
     theirs.close()
     with pytest.raises(WorkerLost):
         channel.read()
-    channel.closed()
+    channel.lose()
     assert at.queued_rows == 1
     with worker(plus_one) as rig:
         read_until(answered([task]), rig.connect(at))
@@ -275,18 +286,50 @@ def test_a_worker_found_dead_when_sending_leaves_the_task_queued(make: object) -
     submit(at, task)
     assert (task.state, task.attempts, at.instances) == (State.QUEUED, 0, 0)
     assert channel.abandon() == []
-    channel.closed()
+    channel.lose()
 
 
-def test_an_answer_to_nothing_is_refused() -> None:
+def test_an_answer_to_nothing_ends_the_channel(caplog: pytest.LogCaptureFixture) -> None:
     at = scheduler()
     ours, theirs = socket.socketpair()
     channel = Channel("i", ours, arena.create(64), arena.create(64), scheduler=at, layouts=LayoutTable())
     with theirs:
         theirs.send(encode(Frame(Kind.RESULT, 99, b"[]", (1,))))
-        with pytest.raises(KeyError):
+        channel.read()
+        assert "answer_not_understood" in caplog.text
+        assert theirs.recv(1) == b""
+        with pytest.raises(WorkerLost):
             channel.read()
-    channel.closed()
+    channel.lose()
+
+
+class Posting(RecordingTask):
+    """A task that is answered best on another thread, which runs what it is given when told to."""
+
+    posted: ClassVar[list[Callable[[], object]]] = []
+
+    def post(self, function: Callable[[], object]) -> bool:
+        self.posted.append(function)
+        return True
+
+
+def test_answers_are_handed_over_in_order_and_to_one_thread_at_a_time() -> None:
+    Posting.posted.clear()
+    at = scheduler()
+    with worker(plus_one) as rig:
+        channel = rig.connect(at, owned=False)
+        first = Posting(LARGE, parts=[bytes(WIDE)])
+        submit(at, first)
+        wait_readable(channel)
+        channel.read()
+        assert len(Posting.posted) == 1
+        assert not first.outcomes
+        channel.lose()  # what came before the end is answered before the end is seen
+        assert len(Posting.posted) == 1
+        assert at.instances == 1
+        Posting.posted.pop()()
+        assert first.outputs == [bytes([1]) * WIDE]
+        assert at.instances == 0
 
 
 def test_descriptors_are_closed_with_the_channel() -> None:
@@ -295,5 +338,5 @@ def test_descriptors_are_closed_with_the_channel() -> None:
     ours, theirs = socket.socketpair()
     channel = Channel("i", ours, arena.create(4096), arena.create(4096), scheduler=at, layouts=LayoutTable())
     theirs.close()
-    channel.closed()
+    channel.lose()
     assert sorted(Path("/proc/self/fd").iterdir()) == before

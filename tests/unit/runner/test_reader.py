@@ -161,7 +161,7 @@ def test_a_channel_that_fails_does_not_stop_the_others(
         task = WaitedFor(1)
         submit(at, task)
         assert task.done.wait(WAIT_S)
-    assert "channel_failed" in caplog.text
+    assert "answer_not_understood" in caplog.text
 
 
 def test_a_failure_is_read_like_a_result(watched: Watched) -> None:
