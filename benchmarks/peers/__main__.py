@@ -80,7 +80,8 @@ def measure(
                         progress()
                 except (LoadFailed, grpc.RpcError, ValueError) as error:
                     failure = str(error)
-                cases.append(Case(model, in_flight, case.ours, case.theirs, failure))
+                disturbed = sum(loader.disturbed for loader in loaders)
+                cases.append(Case(model, in_flight, case.ours, case.theirs, failure, disturbed))
     return cases
 
 

@@ -6,12 +6,15 @@ h2load knows no gRPC status: a run counts only if the answers have as many bytes
 from __future__ import annotations
 
 import re
+import resource
 import statistics
 import subprocess
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from benchmarks.overhead import SHAPES, pin
 from benchmarks.peers import wire
@@ -25,6 +28,12 @@ TURNS: Final = 8
 """Requests of one measurement for each one in flight, at least: its ends must not weigh much."""
 
 FEWEST: Final = 50
+
+STRANGERS: Final = 0.25
+"""Cores that other processes may use during a measurement; with more it is repeated."""
+
+REPEATS: Final = 4
+"""Of these the least disturbed measurement counts."""
 
 SETTLE_S: Final = 12.0
 """The longest warm-up."""
@@ -111,10 +120,14 @@ def ratio(theirs: Figures, ours: Figures) -> Figures:
 class Loader:
     """Calls one model of one server with so many requests in flight.
 
+    Attributes:
+        disturbed: measurements that count although other processes used more than ``STRANGERS`` cores.
+
     Short runs precede the first measurement: they warm the server up and tell how many requests it takes.
     """
 
     def __init__(self, served: Served, model: str, in_flight: int, folder: Path) -> None:
+        self.disturbed = 0
         self._served = served
         self._model = model
         self._shape = SHAPES[in_flight]
@@ -135,12 +148,22 @@ class Loader:
             self._answer_bytes = 5 + verify(self._served.peer, self._served.port, self._model)
             self._settle(seconds / 4)
         count = max(self._count(seconds), TURNS * self._in_flight)
-        before = self._served.cpu_seconds()
+        tries: list[tuple[float, Figures]] = []
+        while len(tries) < REPEATS and min((strangers for strangers, _ in tries), default=1) > STRANGERS:
+            tries.append(self._once(count))
+        strangers, figures = min(tries, key=lambda one: one[0])
+        self.disturbed += strangers > STRANGERS
+        return figures
+
+    def _once(self, count: int) -> tuple[float, Figures]:
+        """Measure, and return also how many cores others used meanwhile."""
+        before, start, busy, known = self._served.cpu_seconds(), time.monotonic(), _busy_s(), _known_s()
         rate = self._send(count)
         spent = sum(cpu - before.get(pid, 0.0) for pid, cpu in self._served.cpu_seconds().items())
+        strangers = (_busy_s() - busy - (_known_s() - known) - spent) / (time.monotonic() - start)
         latencies = sorted(int(line.split("\t")[2]) for line in self._log.read_text().splitlines())
         p50, p99 = percentile(latencies, 50) / 1000, percentile(latencies, 99) / 1000
-        return Figures(rate, p50, p99, spent / count * 1e6)
+        return strangers, Figures(rate, p50, p99, spent / count * 1e6)
 
     def _settle(self, seconds: float) -> None:
         """Warm up until the rate grows no more: compilers and allocators need their time."""
@@ -177,3 +200,15 @@ class Loader:
         said = parse(text)
         check(said, count, self._answer_bytes)
         return said.rate
+
+
+def _busy_s() -> float:
+    """Seconds of CPU that the whole machine has used; interrupts, which nobody is charged for, left out."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.steal)
+
+
+def _known_s() -> float:
+    """Seconds of CPU of this process and its ended children, so also of h2load."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime

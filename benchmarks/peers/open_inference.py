@@ -149,12 +149,14 @@ class MLServer(OpenInference):
             "parallel_workers": self.workers, "debug": False, "use_structured_logging": True,
         }  # fmt: skip
         (place.folder / "settings.json").write_text(json.dumps(settings))
-        for model in WIDTHS:
+        for model, (width, out) in WIDTHS.items():
             folder = place.folder / model
             folder.mkdir()
             its = {
                 "name": model, "implementation": "mlserver_model.Model",
                 "max_batch_size": MAX_BATCH, "max_batch_time": 0.001,
+                "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, width]}],
+                "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, out]}],
             }  # fmt: skip
             (folder / "model-settings.json").write_text(json.dumps(its))
 

@@ -27,6 +27,7 @@ class Case:
         ours: one measurement a round.
         theirs: those of the same rounds; as many as ours.
         failure: why there are none.
+        disturbed: measurements of both during which other processes used the machine too.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Case:
     ours: list[Figures] = field(default_factory=list)
     theirs: list[Figures] = field(default_factory=list)
     failure: str = ""
+    disturbed: int = 0
 
     def ratio(self) -> Figures | None:
         """Theirs divided by ours, in the median; none if calls failed."""
@@ -99,6 +101,17 @@ def figures(comparisons: Sequence[Comparison]) -> str:
     return results.table(header, rows)
 
 
+def quiet(comparisons: Sequence[Comparison]) -> str:
+    """Whether the machine was ours alone."""
+    lines = [
+        f"{each.title}: {case.model} at {case.in_flight} ({case.disturbed} of {len(case.ours + case.theirs)})"
+        for each in comparisons for case in each.cases if case.disturbed
+    ]  # fmt: skip
+    if not lines:
+        return "No measurement was disturbed by other processes."
+    return f"Disturbed by other processes, also when repeated: {'; '.join(lines)}."
+
+
 def profiles(comparisons: Sequence[Comparison]) -> str:
     """What one command of the profiler says of each server that it can call."""
     rows = []
@@ -123,7 +136,7 @@ def servers(comparisons: Sequence[Comparison], ours: Comparison) -> str:
 
 def text(comparisons: Sequence[Comparison], ours: Comparison) -> str:
     """The whole section."""
-    parts = [READ, ratios(comparisons), "Medians:", figures(comparisons)]
+    parts = [READ, ratios(comparisons), quiet(comparisons), "Medians:", figures(comparisons)]
     if any(each.profiles for each in comparisons):
         command = " ".join(("runtime profile --url HOST:PORT", *ARGUMENTS))
         parts += [f"`{command}`, unchanged, response times from the intended send:", profiles(comparisons)]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
+_TERMINATED: Final = 128 + signal.SIGTERM
 STORE_HELP = "Model store. Default: models in $RUNTIME_HOME or ~/.runtime."
 
 store_option = click.option("--store", metavar="DIR", envvar="RUNTIME_STORE", help=STORE_HELP)
@@ -25,6 +29,20 @@ def open_store(folder: str | None) -> ModelStore:
     from store import ModelStore
 
     return ModelStore(Path(folder).expanduser()) if folder else ModelStore.default()
+
+
+@contextmanager
+def cleaning_up_on_terminate() -> Iterator[None]:
+    """Let SIGTERM end us as an exception does, so that servers and folders of ours go too."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def echo_json(document: Any) -> None:

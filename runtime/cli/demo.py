@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from runtime.cli.common import echo_json
+from runtime.cli.common import cleaning_up_on_terminate, echo_json
 
 if TYPE_CHECKING:
     from runtime.cli.demo_load import Batches, Tally
@@ -24,7 +22,6 @@ TOGETHER_S: Final = 4.0
 WANTED_ACCURACY: Final = 0.95
 
 _BAR: Final = 40
-_TERMINATED: Final = 143
 
 
 class Measured(NamedTuple):
@@ -44,7 +41,7 @@ def demo(keep: bool, port: int, as_json: bool) -> int:
 
     Fails when a call fails or the accuracy is not over 0.95.
     """
-    with _cleaning_up_on_terminate(), tempfile.TemporaryDirectory(prefix="runtime-demo-") as name:
+    with cleaning_up_on_terminate(), tempfile.TemporaryDirectory(prefix="runtime-demo-") as name:
         return _demo(Path(name), keep=keep, port=port, as_json=as_json)
 
 
@@ -180,17 +177,3 @@ def verdict(measured: Measured, stopped: int) -> int:
 
 def _say(text: str) -> None:
     click.echo(f"demo: {text}", err=True)
-
-
-@contextmanager
-def _cleaning_up_on_terminate() -> Iterator[None]:
-    """Let SIGTERM end us as an exception does, so that the server and the folder go too."""
-
-    def leave(*_: object) -> None:
-        raise SystemExit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from runtime.cli.common import PATH, open_store, store_option
+from runtime.cli.common import PATH, cleaning_up_on_terminate, open_store, store_option
 
 if TYPE_CHECKING:
     from runtime.cli.profile_measure import Measured
@@ -175,7 +175,8 @@ def _own(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Result, li
     plan = profile_plan.plan(options, models)
     result = _result(str(model.tag))
     static = facts(model, store)
-    measured, curve, running = profile_own.measure(model, store, plan, options, Live())
+    with cleaning_up_on_terminate():
+        measured, curve, running = profile_own.measure(model, store, plan, options, Live())
     _filled(result, measured)
     result.curve, result.facts = curve, static | running
     if options["save"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 CURVE_S: Final = 2.0
 """Most time of one point of the batching curve."""
 
-_TERMINATED: Final = 143
 _FLAGS: Final = (
     "--port", "0", "--http-port", "0", "--drain-delay-ms", "0", "--grace-ms", "5000",
     "--log-level", "WARNING",
@@ -81,19 +79,11 @@ def measure(
 def _server(
     model: Model, store: ModelStore, setting: Mapping[str, int], options: Mapping[str, Any]
 ) -> Iterator[ServerProcess]:
-    """Yield a server of the model; it is gone when the block ends, also by SIGTERM."""
-
-    def leave(*_: object) -> None:
-        raise SystemExit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        with tempfile.TemporaryDirectory(prefix="runtime-profile-") as folder:
-            flags = [*_FLAGS, str(model.tag), *_flags(setting, options)]
-            with ServerProcess(Path(folder), store.root, flags) as server:
-                yield server
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """Yield a server of the model; it is gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="runtime-profile-") as folder:
+        flags = [*_FLAGS, str(model.tag), *_flags(setting, options)]
+        with ServerProcess(Path(folder), store.root, flags) as server:
+            yield server
 
 
 def _bench(target: Target, model: Model, processes: Processes, live: Live) -> Bench:

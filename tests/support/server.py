@@ -68,11 +68,11 @@ class Server:
         self.log_path = Path(self._folder.name, "log")
         config = Path(self._folder.name, "runtime.toml")
         config.write_text(_toml(store, sections or {}))
-        self._shared_before = _shared_memory()
         self.grpc = self.http = 0
         self.took_s = 0.0
         self._seen: dict[int, float] = {}
         self._arenas: set[str] = set()
+        self._shared: set[str] = set()
         self._started = time.monotonic()
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -166,6 +166,7 @@ class Server:
         self._children()
         for pid in self._seen:
             self._arenas |= _arenas_of(pid)
+            self._shared |= _shared_memory_of(pid)
 
     def wait(self, seconds: float = WAIT_S) -> int:
         """Wait for the end and return the exit status."""
@@ -189,7 +190,8 @@ class Server:
                 assert probe.connect_ex(("127.0.0.1", port)), f"somebody still listens on {port}"
         left = {arena for pid in psutil.pids() for arena in _arenas_of(pid)} & self._arenas
         assert not left, f"leftover arenas {left}"
-        assert _shared_memory() <= self._shared_before, "leftover shared memory"
+        left = {path for path in self._shared if Path(path).exists()}
+        assert not left, f"leftover shared memory {left}"
         assert [str(path) for path in self.home.rglob("*")] == [], "leftover files"
 
     def _alive(self) -> list[int]:
@@ -244,17 +246,23 @@ def _environment(home: Path) -> dict[str, str]:
     return {**kept, **own}
 
 
-def _shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
-
-
 def _arenas_of(pid: int) -> set[str]:
     """The arenas that a process maps, by inode."""
+    return {words[4] for words in _mappings(pid) if "memfd:runtime-arena" in words[5]}
+
+
+def _shared_memory_of(pid: int) -> set[str]:
+    """The files of shared memory that a process maps; others on the machine have theirs."""
+    return {words[5] for words in _mappings(pid) if words[5].startswith("/dev/shm/")}
+
+
+def _mappings(pid: int) -> list[list[str]]:
+    """The named mappings of a process, as the kernel lists them."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     except OSError:  # ended meanwhile, or not ours
-        return set()
-    return {line.split()[4] for line in lines if "memfd:runtime-arena" in line}
+        return []
+    return [words for line in lines if len(words := line.split(maxsplit=5)) == 6]
 
 
 def _is_alive(pid: int, created: float) -> bool:

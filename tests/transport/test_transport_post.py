@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 
 from runtime.transport import completion_queue
@@ -33,16 +34,16 @@ def test_a_posted_function_answers_on_the_servers_thread(rig):
 
 
 def test_an_answered_call_takes_no_post(rig):
-    taken = []
+    taken = queue.Queue()
 
     def handler(call):
         call.respond(b"")
-        taken.append(call.post(lambda: taken.append("ran")))
+        taken.put(call.post(lambda: taken.put("ran")))
 
     rig.server.add_unary("/t.T/Late", handler)
     with rig.channel() as channel:
         channel.unary_unary("/t.T/Late")(b"", timeout=WAIT_S)
-    assert taken == [False]
+    assert taken.get(timeout=WAIT_S) is False
 
 
 def test_a_call_that_is_cancelled_while_posted_ends(rig):

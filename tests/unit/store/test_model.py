@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import store.model
 from store import (
     CorruptArtifact,
     Model,
@@ -23,9 +24,11 @@ Saver = Callable[..., Model]
 
 @pytest.fixture(autouse=True)
 def no_factory() -> Iterator[None]:
+    """None is installed; the one that was (by an import of the runtime) comes back."""
+    before = store.model._Hook.factory
     set_runner_factory(None)
     yield
-    set_runner_factory(None)
+    set_runner_factory(before)
 
 
 def with_objects(models: ModelStore, content: bytes) -> Model:
