@@ -26,6 +26,7 @@ from runtime.profiling.store import Result
 from store import ModelStore
 from store.profiles import ProfileStore
 from tests.support import browser
+from tests.support.server import eventually
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 90
@@ -251,6 +252,7 @@ def test_a_profile_that_is_ended_leaves_nothing(
         watchdog.start()
         assert process.stderr is not None
         assert any("starting a server" in line for line in process.stderr)
+        eventually(lambda: [*temporary.glob("runtime-profile-*")], "the server's folder")
         process.send_signal(number)
         out, err = process.communicate(timeout=WAIT_S)
         watchdog.cancel()
