@@ -100,8 +100,8 @@ class RayServe(Peer):
         return [str(place.python), str(place.folder / "ray_app.py"), *map(str, place.ports[:2])]
 
     def environment(self, place: Place) -> dict[str, str]:
-        """Tell nobody."""
-        return super().environment(place) | {"RAY_USAGE_STATS_ENABLED": "0"}
+        """Keep everything in the folder, and tell nobody."""
+        return super().environment(place) | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(place.folder)}
 
     def method(self, model: str) -> str:
         """One for each model."""

@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 from runtime.batching.queue import TaskQueue
 from runtime.batching.task import BatchKey
-from runtime.clock import MILLISECOND
 
 
 class Seat:
@@ -19,22 +18,12 @@ class Seat:
 
     Attributes:
         outstanding: batches sent and not yet answered.
-        execution_ns: smoothed execution time of its batches, 0 while none is known.
-        alone: the batch sent last is a task that has lost a worker before: nothing is sent behind it.
     """
 
-    __slots__ = ("alone", "execution_ns", "outstanding")
+    __slots__ = ("outstanding",)
 
     def __init__(self) -> None:
-        self.alone = False
         self.outstanding = 0
-        self.execution_ns = 0
-
-    def note(self, execution_ns: int) -> None:
-        """Learn from one batch, by an exponential average over about four; nothing if it did not run."""
-        if execution_ns <= 0:
-            return
-        self.execution_ns += (execution_ns - self.execution_ns) // 4 if self.execution_ns else execution_ns
 
 
 class Dispatch(NamedTuple):
@@ -55,28 +44,16 @@ class Policy(Protocol):
 class Greedy:
     """Work-conserving: an idle instance takes at once what is queued, oldest lane first.
 
-    A busy instance is given one batch ahead if its batches are so short that the way to the worker and
-    back would leave it idle for a good part of the time; with longer ones, committing early would only
-    make smaller batches (research: +50 % mean latency on a 3 ms + 0.15 ms/row model).
-
-    Args:
-        ahead_ns: longest execution time of an instance that is kept busy ahead of need.
+    A busy instance gets nothing ahead of need: what has left the queue can no longer be cancelled, expire,
+    or grow into a larger batch. Committing just in time for the end of the running batch needs a prediction
+    of that end, which this policy does not have.
     """
 
-    def __init__(self, ahead_ns: int = MILLISECOND) -> None:
-        self._ahead_ns = ahead_ns
-
     def decide(self, queue: TaskQueue, seats: Sequence[Seat]) -> Dispatch | None:
-        """Choose the oldest lane and the least loaded instance that may take a batch."""
+        """Choose the oldest lane and the first idle instance."""
         key = queue.oldest()
-        if key is None:
-            return None
-        best = -1
-        least = 1 if queue.is_retry(key) else 2
-        for index, seat in enumerate(seats):
-            if seat.outstanding < least and self._may_take(seat):
-                best, least = index, seat.outstanding
-        return Dispatch(key, best) if best >= 0 else None
-
-    def _may_take(self, seat: Seat) -> bool:
-        return not seat.outstanding or (not seat.alone and 0 < seat.execution_ns <= self._ahead_ns)
+        if key is not None:
+            for index, seat in enumerate(seats):
+                if not seat.outstanding:
+                    return Dispatch(key, index)
+        return None

@@ -125,10 +125,6 @@ class TaskQueue:
             return next(iter(self._lanes))
         return min(self._lanes, key=self._head_age, default=None)
 
-    def is_retry(self, key: BatchKey) -> bool:
-        """Whether the head of a lane has lost a worker before."""
-        return next(iter(self._lanes[key])).attempts > 0
-
     def clear(self) -> list[Task]:
         """Take everything out, oldest lane first."""
         tasks = [task for lane in self._lanes.values() for task in lane]

@@ -182,7 +182,6 @@ class Scheduler:
             if instance in self._instances:
                 seat = self._seats[self._instances.index(instance)]
                 seat.outstanding -= 1
-                seat.note(execution_ns)
             enqueued = _mark_done(batch.tasks)
             self.statistics.book(batch.rows, enqueued, stages, failed=failed)
             ended = self._dispatch()
@@ -219,7 +218,6 @@ class Scheduler:
             batch = Batch(decision.key, tasks, now)
             seat = self._seats[decision.seat]
             seat.outstanding += 1
-            seat.alone = tasks[0].attempts > 0
             try:
                 self._instances[decision.seat].send(batch)
             except WorkerLost:  # its reader has not noticed yet; what it still holds comes with detach()

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from runtime.batching.policy import Dispatch, Policy, Seat
+from runtime.batching.queue import TaskQueue
 from runtime.batching.scheduler import Limits, Scheduler
 from runtime.clock import MILLISECOND
 from tests.support.clock import FakeClock
 from tests.support.instances import FakeInstance
 from tests.support.tasks import RecordingTask, key
 
-SHORT, LONG = MILLISECOND // 2, 10 * MILLISECOND
+LONG = 10 * MILLISECOND
 A, B = key("a"), key("b")
+
+
+class OneAhead:
+    """A policy that gives a busy instance one batch ahead of need."""
+
+    def decide(self, queue: TaskQueue, seats: Sequence[Seat]) -> Dispatch | None:
+        key = queue.oldest()
+        free = [index for index, seat in enumerate(seats) if seat.outstanding < 2]
+        return Dispatch(key, free[0]) if key is not None and free else None
 
 
 class Rig:
     """A scheduler with some instances."""
 
-    def __init__(self, instances: int = 1, **limits: int) -> None:
+    def __init__(self, instances: int = 1, policy: Policy | None = None, **limits: int) -> None:
         self.clock = FakeClock()
-        self.scheduler = Scheduler(Limits(**limits), clock=self.clock)
+        self.scheduler = Scheduler(Limits(**limits), policy=policy, clock=self.clock)
         self.instances = [FakeInstance() for _ in range(instances)]
         for instance in self.instances:
             self.scheduler.attach(instance)

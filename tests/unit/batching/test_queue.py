@@ -104,9 +104,9 @@ def test_what_has_lost_a_worker_leaves_alone_and_takes_nobody_along() -> None:
     tasks = [RecordingTask(A) for _ in range(4)]
     tasks[1].attempts = 1
     held = filled(*tasks)
-    assert [held.is_retry(A), held.take(A, 9, NO_LIMIT, 9)] == [False, (tasks[:1], [])]
-    assert [held.is_retry(A), held.take(A, 9, NO_LIMIT, 9)] == [True, (tasks[1:2], [])]
-    assert [held.is_retry(A), held.take(A, 9, NO_LIMIT, 9)] == [False, (tasks[2:], [])]
+    assert held.take(A, 9, NO_LIMIT, 9) == (tasks[:1], [])
+    assert held.take(A, 9, NO_LIMIT, 9) == (tasks[1:2], [])
+    assert held.take(A, 9, NO_LIMIT, 9) == (tasks[2:], [])
 
 
 def test_expired_tasks_are_handed_over_apart_and_do_not_count() -> None:

@@ -6,9 +6,7 @@ import traceback
 
 import pytest
 
-from runtime.batching.policy import Greedy
-from runtime.batching.scheduler import Limits, Scheduler
-from runtime.batching.task import Batch, State
+from runtime.batching.task import State
 from runtime.errors import (
     DeadlineExceeded,
     Draining,
@@ -17,9 +15,8 @@ from runtime.errors import (
     NotReady,
     QueueFull,
 )
-from tests.support.clock import FakeClock
 from tests.support.instances import FakeInstance
-from tests.support.scheduling import LONG, SHORT, A, B, Rig
+from tests.support.scheduling import LONG, A, B, OneAhead, Rig
 from tests.support.tasks import RecordingTask
 
 
@@ -88,23 +85,13 @@ def test_an_instance_that_comes_late_takes_what_waits() -> None:
     assert rig.scheduler.instances == 1
 
 
-def test_short_batches_are_sent_one_ahead_and_never_two() -> None:
+def test_nothing_is_sent_ahead_to_a_busy_instance() -> None:
     rig = Rig()
     rig.occupied()
-    rig.only.finish(rig.scheduler, execution_ns=SHORT)
-    for _ in range(4):
-        rig.submit(RecordingTask(A))
-    assert len(rig.only.running) == 2
-    assert rig.scheduler.queued_rows == 2
-
-
-def test_long_batches_are_not_sent_ahead() -> None:
-    rig = Rig()
-    rig.occupied()
-    rig.only.finish(rig.scheduler, execution_ns=LONG)
     for _ in range(3):
         rig.submit(RecordingTask(A))
     assert len(rig.only.running) == 1
+    assert rig.scheduler.queued_rows == 3
 
 
 def test_full_queue_rejects_at_once_and_leaves_the_task_alone() -> None:
@@ -252,17 +239,10 @@ def test_what_is_lost_after_closing_is_answered_although_nobody_can_run_it() -> 
 
 
 def test_another_policy_can_be_given() -> None:
-    scheduler = Scheduler(Limits(), policy=Greedy(ahead_ns=LONG), clock=FakeClock())
-    instance = FakeInstance()
-    scheduler.attach(instance)
-    batches: list[Batch] = instance.running
-    scheduler.submit(RecordingTask(A))
-    scheduler.pump()
-    instance.finish(scheduler, execution_ns=LONG)
-    for _ in range(2):
-        scheduler.submit(RecordingTask(A))
-        scheduler.pump()
-    assert len(batches) == 2
+    rig = Rig(policy=OneAhead())
+    for _ in range(3):
+        rig.submit(RecordingTask(A))
+    assert len(rig.only.running) == 2
 
 
 def test_a_snapshot_does_not_change_any_more() -> None:
