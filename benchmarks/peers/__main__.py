@@ -99,6 +99,7 @@ def compare(peer: Peer, loads: Sequence[int], rounds: int, seconds: float, progr
             serving(Runtime(), Path(sys.executable), Path(name) / "ours") as ours,
         ):
             idle = idle_share(theirs)
+            versions = ", ".join(filter(None, (peer.version(theirs.port), versions)))
             cases = measure(ours, theirs, loads, rounds, seconds, progress)
             profiles = None
             if peer.speaks_open_inference:
@@ -115,7 +116,12 @@ def compare(peer: Peer, loads: Sequence[int], rounds: int, seconds: float, progr
 @click.option("--quick", is_flag=True, help="Two loads, one short round: to see that it works.")
 @click.option("--rounds", default=3, show_default=True, help="Measurements of each case; the median counts.")
 @click.option("--seconds", default=0.8, show_default=True, help="Length of one measurement.")
-@click.option("--keep/--no-keep", default=True, show_default=True, help="Write the tables to RESULTS.md.")
+@click.option(
+    "--keep/--no-keep",
+    default=True,
+    show_default=True,
+    help="Write to RESULTS.md, unless --only or --quick.",
+)
 def main(only: str, quick: bool, rounds: int, seconds: float, keep: bool) -> None:
     """Compare with other servers, each beside ours, in turn."""
     if shutil.which("h2load") is None:
@@ -133,7 +139,7 @@ def main(only: str, quick: bool, rounds: int, seconds: float, keep: bool) -> Non
     ours = Comparison(Runtime.title, Runtime.configuration, results.fingerprint(*Runtime.packages))
     text = report.text(comparisons, ours)
     click.echo(text)
-    if keep and not quick:
+    if keep and not quick and not only:
         results.keep("Peers", f"`python -m benchmarks.peers`, {rounds} rounds.\n\n{text}")
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+import runtime
 from benchmarks.peers.peer import MAX_BATCH, NotAvailable, Peer, Place
 from benchmarks.peers.served.compute import WIDTHS, Array
 from protos import open_inference_pb2 as pb
@@ -119,6 +120,11 @@ class Triton(OpenInference):
             "PYTHONPATH": f"{place.folder}:{site}",
             "LD_LIBRARY_PATH": f"{site / 'nvidia_pytriton.libs'}:{python}",
         }
+
+    def version(self, port: int) -> str:
+        """Ask the binary; the wheel's number is PyTriton's."""
+        with runtime.Client(f"127.0.0.1:{port}") as client:
+            return f"Triton {client.server_metadata().version}"
 
     def _bundle(self, place: Place) -> Path:
         found = list(place.python.parent.parent.glob("lib/python3.*/site-packages/pytriton/tritonserver"))

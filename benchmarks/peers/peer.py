@@ -124,6 +124,10 @@ class Peer(abc.ABC):
             ValueError: it is none.
         """
 
+    def version(self, port: int) -> str:
+        """Ask the running server for its version, where that is not a package's."""
+        return ""
+
     def metadata(self) -> Mapping[str, str]:
         """Return what every call carries besides gRPC's own headers."""
         return {}
