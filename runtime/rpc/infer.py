@@ -32,7 +32,7 @@ _HEAD_BYTES_KEPT: Final = 16 << 10
 class InferTask(Task):
     """The task of one unary call.
 
-    Concurrency: ``succeed`` and ``fail`` on the reader's thread, ``ended`` on the transport's.
+    Concurrency: ``succeed`` and ``fail`` on any thread, ``abandoned`` on the transport's.
     """
 
     __slots__ = ("call", "identity", "plan")
@@ -77,9 +77,9 @@ class InferTask(Task):
             )
         return template.fill(self.identity, buffers)
 
-    def ended(self, cancelled: bool) -> None:  # the transport's callback
-        """The RPC is over; if nobody waits for the answer any more, do not begin the work."""
-        if cancelled and self.state is not State.DONE:
+    def abandoned(self) -> None:
+        """Nobody waits for the answer any more: do not begin the work."""
+        if self.state is not State.DONE:
             self.plan.route.scheduler.cancel(self)
 
 
@@ -105,7 +105,7 @@ class Infer:
         except Exception as error:  # noqa: BLE001  # a fence: status logs what is unforeseen
             status.fail(call, error)
             return
-        call.on_done(task.ended)
+        call.on_cancelled(task.abandoned)
 
     def submit(self, task: InferTask) -> None:
         """Queue a task; it leaves at the next :meth:`flush`."""

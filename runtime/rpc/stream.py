@@ -133,4 +133,4 @@ class InferStream:
             waiting = [task for task in self._waiting if isinstance(task, StreamTask)]
             self._waiting.clear()
         for task in waiting:  # none is left after an orderly end
-            task.ended(cancelled=True)
+            task.abandoned()

@@ -110,6 +110,10 @@ class BaseCall:
         """Answer with an error status."""
         return self._conclude(Answer(None, code_number(code), details, self._checked(trailing)))
 
+    def on_cancelled(self, callback: Callable[[], None]) -> None:
+        """Have ``callback()`` called at the end, if that comes before the answer."""
+        self.on_done(lambda cancelled: callback() if cancelled else None)
+
     def post(self, function: Callable[[], object]) -> bool:
         """Answers that are given on other threads reach the loop in groups as it is."""
         return False

@@ -58,6 +58,7 @@ class BaseCall:
         "_handler",
         "_initial",
         "_is_over",
+        "_on_cancelled",
         "_owner",
         "method",
         "request",
@@ -74,6 +75,7 @@ class BaseCall:
         self._handler = handler
         self._initial = NO_INITIAL
         self._callbacks: list[DoneCallback] | None = None
+        self._on_cancelled: Callable[[], None] | None = None
         self._is_over = False
         self._cancelled = False
 
@@ -118,9 +120,18 @@ class BaseCall:
         if self._is_over:
             self._run_callbacks()
 
+    def on_cancelled(self, callback: Callable[[], None]) -> None:
+        """Have ``callback()`` called at the end, if that comes before the answer (queue thread)."""
+        self._on_cancelled = callback
+        if self._is_over and self._cancelled:
+            guarded(callback)
+
     def _end(self) -> None:
         self._is_over = True
         self._owner.call_over()
+        if self._cancelled and self._on_cancelled is not None:
+            guarded(self._on_cancelled)
+        self._on_cancelled = None  # it usually refers to us
         if self._callbacks:
             self._run_callbacks()
 

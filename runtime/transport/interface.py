@@ -87,6 +87,13 @@ class Call(Protocol):
         that is over already it runs at once, on the caller's thread.
         """
 
+    def on_cancelled(self, callback: Callable[[], None]) -> None:
+        """Have ``callback()`` called when the RPC is over, but only if it ended before its answer.
+
+        One callback a call, to be given by the handler on the server's thread: what ``on_done`` costs a
+        call that ends well is saved.
+        """
+
     def respond(self, message: bytes, trailing: Metadata | None = None) -> bool:
         """Answer with one message and status OK.
 

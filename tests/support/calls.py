@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -51,6 +52,12 @@ class FakeCall:
 
     def on_done(self, callback: DoneCallback) -> None:
         self.on_done_callbacks.append(callback)
+
+    def on_cancelled(self, callback: Callable[[], None]) -> None:
+        self.on_done_callbacks.append(lambda cancelled: callback() if cancelled else None)
+
+    def post(self, function: Callable[[], object]) -> bool:
+        return False
 
     def respond(self, message: bytes, trailing: Metadata | None = None) -> bool:
         self._end(grpc.StatusCode.OK, "", trailing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 
 import grpc
@@ -91,3 +92,23 @@ def test_cancel_storm_leaves_nothing_active(rig):
         for _ in futures:
             rig.next_end()
     eventually(lambda: rig.server.active == 0)
+
+
+def test_only_a_cancelled_call_is_told_so_to_who_asks_for_that_alone(rig):
+    told = queue.Queue()
+
+    def handler(call):
+        call.on_cancelled(lambda: told.put(call.request))
+        call.on_done(told.put)
+        if call.request == b"answered":
+            call.respond(b"")
+
+    rig.server.add_unary("/t.T/Told", handler)
+    with rig.channel() as channel:
+        method = channel.unary_unary("/t.T/Told")
+        method(b"answered", timeout=WAIT_S)
+        assert told.get(timeout=WAIT_S) is False
+        with pytest.raises(grpc.RpcError):
+            method(b"late", timeout=0.2)
+        assert {told.get(timeout=WAIT_S), told.get(timeout=WAIT_S)} == {b"late", True}
+    assert told.empty()
