@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Drive(Protocol):
         """
 
 
-class _Loop:
+class _Loop(ABC):
     """What both kinds share: payloads in turn, ticks, and the end."""
 
     def __init__(self, sender: Sender, plan: Plan, deck: Deck, report: Report) -> None:
@@ -142,14 +143,17 @@ class _Loop:
 
     # -- for the kinds ------------------------------------------------------------------------------
 
+    @abstractmethod
     def _pace(self) -> int:
-        raise NotImplementedError
+        """Send until the end; return when it came."""
 
+    @abstractmethod
     def _take(self) -> None:
-        raise NotImplementedError
+        """Book answers until everything is over."""
 
+    @abstractmethod
     def _in_flight(self) -> int:
-        raise NotImplementedError
+        """Calls sent and not answered."""
 
     # -- pacer --------------------------------------------------------------------------------------
 
