@@ -14,10 +14,9 @@ from typing import Final
 from runtime.batching.scheduler import Scheduler
 from runtime.batching.task import BatchKey
 from runtime.errors import InvalidInput, MethodNotFound, ModelNotFound, VersionNotFound
+from runtime.tensors.heads import HeadTable
 from store import Signature, default_method
 
-_KEYS_KEPT: Final = 4096
-_HEAD_BYTES_KEPT: Final = 16 << 10
 LATEST: Final = "latest"
 
 
@@ -39,7 +38,7 @@ class Route:
     signatures: Mapping[str, Signature]
     scheduler: Scheduler
     order: int = 0
-    keys: dict[bytes, BatchKey] = field(default_factory=dict)
+    keys: HeadTable[BatchKey] = field(default_factory=HeadTable)
 
     @property
     def is_ready(self) -> bool:
@@ -74,11 +73,7 @@ class Route:
         """The one batch key of this head; a new one each time where the head is too long to keep."""
         key = self.keys.get(head)
         if key is None:
-            key = BatchKey(head, batchable=batchable, variable=variable)
-            if len(head) <= _HEAD_BYTES_KEPT:
-                if len(self.keys) >= _KEYS_KEPT:  # shapes without end: start over rather than grow
-                    self.keys.clear()
-                self.keys[head] = key
+            key = self.keys.keep(head, BatchKey(head, batchable=batchable, variable=variable))
         return key
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -23,10 +22,8 @@ from runtime.rpc.answer import Template
 from runtime.rpc.plan import Plan, make
 from runtime.rpc.statistics import WANTED, timings
 from runtime.tensors import strings, wire
+from runtime.tensors.heads import HeadTable
 from runtime.transport.interface import Call
-
-_PLANS_KEPT: Final = 4096
-_HEAD_BYTES_KEPT: Final = 16 << 10
 
 
 class InferTask(Task):
@@ -92,7 +89,7 @@ class Infer:
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
-        self._plans: dict[bytes, Plan] = {}
+        self._plans: HeadTable[Plan] = HeadTable()
         self._generation = routes.generation
         self._touched: set[Scheduler] = set()
 
@@ -151,11 +148,7 @@ class Infer:
         request = _decode(head)
         if not typed.has_contents(request):
             plan = make(request, self._routes)
-            if len(head) <= _HEAD_BYTES_KEPT:
-                if len(self._plans) >= _PLANS_KEPT:  # heads without end: start over rather than grow
-                    self._plans.clear()
-                self._plans[head] = plan
-            return plan, raws
+            return self._plans.keep(head, plan), raws
         if raws:
             raise InvalidInput(
                 "the request has both raw_input_contents and typed contents: use one", field="inputs"

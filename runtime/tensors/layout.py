@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.tensors.heads import HeadTable
 from store.datatypes import itemsize, numpy_dtype
 
 Array = NDArray[np.generic]
@@ -90,22 +91,13 @@ class Layout:
 
 
 class LayoutTable:
-    """Keeps one layout for each head, so that equal heads give the identical layout.
+    """Gives the identical layout for equal heads, as long as they are kept; see ``HeadTable``."""
 
-    Bounded: shapes without end make it start over rather than grow. Safe to share between threads: at
-    worst a head is decoded twice.
-    """
+    __slots__ = ("_table",)
 
-    __slots__ = ("_capacity", "_table")
-
-    def __init__(self, capacity: int = 4096) -> None:
-        self._capacity = capacity
-        self._table: dict[bytes, Layout] = {}
+    def __init__(self) -> None:
+        self._table: HeadTable[Layout] = HeadTable()
 
     def __getitem__(self, head: bytes) -> Layout:
         layout = self._table.get(head)
-        if layout is None:
-            if len(self._table) >= self._capacity:
-                self._table.clear()
-            layout = self._table[head] = Layout.decode(head)
-        return layout
+        return self._table.keep(head, Layout.decode(head)) if layout is None else layout

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import InvalidInput, MethodNotFound, ModelNotFound, VersionNotFound
-from runtime.lifecycle import routes as module
 from runtime.lifecycle.routes import Route, Routes
+from runtime.tensors import heads
 from store import Signature
 from tests.support.serving import echo, serve
 
@@ -80,7 +80,7 @@ def test_a_method_that_is_not_there_or_not_clear_is_an_error() -> None:
 
 
 def test_a_head_has_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEYS_KEPT", 2)
+    monkeypatch.setattr(heads, "HEADS_KEPT", 2)
     route = methods("a")
     first = route.key(b"1", batchable=True, variable=())
     assert route.key(b"1", batchable=True, variable=()) is first

@@ -16,7 +16,7 @@ from runtime.lifecycle.routes import Route, Routes
 from runtime.rpc import infer as module
 from runtime.rpc import plan
 from runtime.rpc.infer import Infer
-from runtime.tensors import wire
+from runtime.tensors import heads, wire
 from store import Signature, TensorSpec
 from tests.support.calls import FakeCall
 from tests.support.execution import Inputs
@@ -142,7 +142,7 @@ def test_plans_are_forgotten_when_routes_change(server: Server, plans_made: list
 def test_heads_without_end_do_not_fill_the_memory(
     server: Server, monkeypatch: pytest.MonkeyPatch, plans_made: list[str]
 ) -> None:
-    monkeypatch.setattr(module, "_PLANS_KEPT", 2)
+    monkeypatch.setattr(heads, "HEADS_KEPT", 2)
     for rows in (1, 2, 3, 3, 1):
         answer(server.call(infer_request(x=np.zeros((rows, 2), np.float32))))
     assert len(plans_made) == 4

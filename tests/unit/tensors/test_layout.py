@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from runtime.tensors import heads as heads_module
 from runtime.tensors.layout import Layout, LayoutTable, TensorLayout
 from store.datatypes import NAMES
 
@@ -49,11 +50,19 @@ def test_equal_heads_give_the_identical_layout() -> None:
     assert table[head] is table[bytes(bytearray(head))]
 
 
-def test_the_table_starts_over_rather_than_grow() -> None:
-    table = LayoutTable(capacity=2)
+def test_the_table_starts_over_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads_module, "HEADS_KEPT", 2)
+    table = LayoutTable()
     heads = [layout(TensorLayout.of("x", "FP32", (-1, n))).encode() for n in range(3)]
     first = table[heads[0]]
     assert table[heads[1]] is table[heads[1]]
     assert table[heads[0]] is first
     table[heads[2]]
     assert table[heads[0]] is not first
+
+
+def test_a_very_long_head_is_not_kept() -> None:
+    table = LayoutTable()
+    head = layout(TensorLayout.of("x" * heads_module.HEAD_BYTES_KEPT, "FP32", (-1,))).encode()
+    assert table[head] is not table[head]
+    assert table[head].encode() == head
