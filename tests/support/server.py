@@ -266,8 +266,11 @@ def _mappings(pid: int) -> list[list[str]]:
 
 
 def _is_alive(pid: int, created: float) -> bool:
+    """Whether any thread is left: the main one may be a zombie while others still hold the sockets."""
     try:
         process = psutil.Process(pid)
-        return process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        if process.create_time() != created:
+            return False
+        return process.status() != psutil.STATUS_ZOMBIE or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return False
