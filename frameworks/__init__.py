@@ -14,6 +14,7 @@ from frameworks.errors import (
     WrongModule,
 )
 from frameworks.registry import NAMES, adapter
+from frameworks.row_errors import RowErrors
 
 __all__ = [
     "NAMES",
@@ -24,6 +25,7 @@ __all__ = [
     "LoadOptions",
     "Method",
     "MissingFramework",
+    "RowErrors",
     "SampleFailed",
     "SaveArguments",
     "UnknownModule",

@@ -21,13 +21,14 @@ from frameworks import pickling, sample
 from frameworks.arrays import Array, Arrays, as_array
 from frameworks.calling import Opened
 from frameworks.errors import FrameworkError, InvalidModel, MissingFramework, WrongModule
+from frameworks.row_errors import Answer
 from store import Context, Model, ModelInfo, ModelStore, Signature, StoreError, Tag
 from store.model import CUSTOM_OBJECTS
 from store.signature import parse_signatures
 
 DISTRIBUTION: Final = "runtime-serving"
 
-Method = Callable[[Arrays], Arrays]
+Method = Callable[[Arrays], Answer]
 
 _logger = logging.getLogger(__name__)
 _Native = TypeVar("_Native")

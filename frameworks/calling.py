@@ -10,7 +10,7 @@ Results are named, in this order of cases:
 4. anything else is one value: named by the only output spec, else ``output_0``.
 
 With exactly one output spec a list is always one value, so that a list of one row means the same as a list
-of five.
+of five. The outputs of ``RowErrors`` are named like those of a plain result.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from frameworks.arrays import Array, Arrays, as_array
 from frameworks.errors import InvalidOutput
+from frameworks.row_errors import Answer, RowErrors
 from store import Signature
 
 
@@ -33,7 +34,7 @@ class Opened(Protocol):
     Concurrency: one call at a time.
     """
 
-    def __call__(self, inputs: Arrays, /) -> Arrays:
+    def __call__(self, inputs: Arrays, /) -> Answer:
         """Execute on named, ordered, C-contiguous, writable arrays; outputs may share their memory."""
 
     def input_names(self, count: int) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ class Caller:
         self._into = into
         self._out = out
 
-    def __call__(self, inputs: Arrays, /) -> Arrays:
+    def __call__(self, inputs: Arrays, /) -> Answer:
         """Execute the method.
 
         Raises:
@@ -118,14 +119,19 @@ class Caller:
             result = self._function(**dict(zip(inputs, values, strict=True)))
         else:
             result = self._function(*values)
-        return {
-            name: self._convert(name, value) for name, value in name_results(result, self._outputs).items()
-        }
+        if isinstance(result, RowErrors):
+            return RowErrors({} if result.outputs is None else self._named(result.outputs), result.errors)
+        return self._named(result)
 
     def input_names(self, count: int) -> tuple[str, ...]:
         """Return the first parameters' names, or ``input_0`` … when there are too few."""
         names = self._parameters.names
         return names[:count] if len(names) >= count else tuple(f"input_{index}" for index in range(count))
+
+    def _named(self, result: object) -> Arrays:
+        return {
+            name: self._convert(name, value) for name, value in name_results(result, self._outputs).items()
+        }
 
     def _convert(self, name: str, value: object) -> Array:
         try:

@@ -15,6 +15,7 @@ import numpy as np
 from frameworks.arrays import Array, Arrays
 from frameworks.calling import Opened
 from frameworks.errors import SampleFailed
+from frameworks.row_errors import complete
 from store import Signature
 from store.plain import Plain
 
@@ -114,10 +115,10 @@ def execute(name: str, method: Opened, inputs: Arrays) -> Arrays:
     """Run a method on copies of the inputs, and keep its results apart from them.
 
     Raises:
-        SampleFailed: the method raises; its error is the cause.
+        SampleFailed: the method raises, or fails a row; its error is the cause.
     """
     try:
-        outputs = method({key: array.copy() for key, array in inputs.items()})
+        outputs = complete(method({key: array.copy() for key, array in inputs.items()}))
         return {key: array.copy() for key, array in outputs.items()}
     except Exception as error:
         shapes = {key: list(array.shape) for key, array in inputs.items()}

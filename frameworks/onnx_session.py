@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,9 +96,7 @@ def complete(signature: Signature, session: Any) -> Signature:
                 raise InvalidModel(
                     f"the graph has no tensor {spec.name!r}; it has {', '.join(names)}", field=spec.name
                 )
-    return Signature(
-        signature.batchable, signature.batch_dim, signature.inputs or inputs, signature.outputs or outputs
-    )
+    return replace(signature, inputs=signature.inputs or inputs, outputs=signature.outputs or outputs)
 
 
 class SessionMethod:

@@ -4,7 +4,7 @@ Code that workers cannot import is stored with the model: what is defined in ``_
 modules when they are named in ``external_modules``. Loading runs code from the artifact.
 
 Methods take numpy arrays (BYTES: object arrays of ``bytes``) and return arrays, numbers, text, lists of them,
-or tuples and mappings of those.
+or tuples and mappings of those; ``RowErrors`` where some rows have no answer.
 """
 
 from __future__ import annotations

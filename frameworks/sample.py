@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from frameworks.calling import Opened
 from frameworks.errors import InvalidOutput, SampleFailed
 from store import CorruptArtifact, InvalidSignature, Model, Signature, TensorSpec, datatypes
 from store.digests import check_file
+from store.padding import open_axes
 from store.plain import Plain
 from store.signature import DYNAMIC
 
@@ -185,22 +186,26 @@ def _infer(name: str, method: Opened, signature: Signature, inputs: Arrays) -> S
     if rows is not None:
         invariance.check_rows(name, outputs, signature.batch_dim[1], rows)
     into, out = signature.batch_dim if signature.batchable else (None, None)
+    open_inputs, open_outputs = open_axes(signature.padding, signature.batch_dim[0])
     try:
         return replace(
             signature,
-            inputs=signature.inputs or _specs(inputs, into),
-            outputs=signature.outputs or _specs(outputs, out),
+            inputs=signature.inputs or _specs(inputs, into, open_inputs),
+            outputs=signature.outputs or _specs(outputs, out, open_outputs),
         )
     except InvalidSignature as error:
         raise SampleFailed(f"method {name!r}: {error.message}", field=name) from error
 
 
-def _specs(arrays: Arrays, axis: int | None) -> tuple[TensorSpec, ...]:
+def _specs(arrays: Arrays, axis: int | None, padded: Set[tuple[str, int]]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
             name,
             datatypes.from_numpy(array.dtype),
-            tuple(DYNAMIC if index == axis else size for index, size in enumerate(array.shape)),
+            tuple(
+                DYNAMIC if index == axis or (name, index) in padded else size
+                for index, size in enumerate(array.shape)
+            ),
         )
         for name, array in arrays.items()
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from frameworks import onnx, python, pytorch, sklearn, torchscript
+    from frameworks import RowErrors, onnx, python, pytorch, sklearn, torchscript
     from runtime import models
     from runtime.client import AsyncClient, Client
     from runtime.runner.local import Runner
@@ -25,6 +25,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Model",
+    "RowErrors",
     "Runner",
     "Tag",
     "__version__",
@@ -48,6 +49,7 @@ _OBJECTS: Final = {
     "AsyncClient": "runtime.client",
     "Client": "runtime.client",
     "Model": "store",
+    "RowErrors": "frameworks",
     "Runner": "runtime.runner.local",
     "Tag": "store",
 }

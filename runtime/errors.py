@@ -18,14 +18,17 @@ class RuntimeServingError(Exception):
     Args:
         message: what is wrong and how to mend it, for the caller's eyes.
         field: the request field, option or file that is at fault, where there is one.
+        retry_after_ms: when a repeat has a chance, as far as that can be predicted; None tells callers the
+            constant that belongs to the class. Of no effect where a repeat cannot help.
     """
 
     reason: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(self, message: str, *, field: str | None = None, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after_ms = retry_after_ms
 
 
 # -- the request is at fault: INVALID_ARGUMENT ------------------------------------------------------
@@ -50,7 +53,7 @@ class DatatypeMismatch(InvalidInput):
 
 
 class TaskTooLarge(InvalidInput):
-    """More rows in one request than ``max_batch_size`` allows."""
+    """More rows in one request than the queue may hold (``max_queued_rows``); others are cut."""
 
     reason = "task_too_large"
 
@@ -106,6 +109,15 @@ class QueueFull(RuntimeServingError):
     reason = "queue_full"
 
 
+class DeadlineUnreachable(RuntimeServingError):
+    """The answer would come too late, by all that is predicted: refused at once, or dropped from the queue.
+
+    RESOURCE_EXHAUSTED with RetryInfo: with more time, or less load, the call can succeed.
+    """
+
+    reason = "deadline_unreachable"
+
+
 class NotReady(RuntimeServingError):
     """No instance can serve yet, or none can any more: UNAVAILABLE with RetryInfo."""
 
@@ -119,7 +131,7 @@ class Draining(RuntimeServingError):
 
 
 class WorkerLost(RuntimeServingError):
-    """The worker died under the call, and once more when it was tried again: UNAVAILABLE."""
+    """The worker is gone: UNAVAILABLE. What it had not answered is run again elsewhere, once."""
 
     reason = "worker_lost"
 
@@ -164,6 +176,12 @@ class OutputMismatch(ModelError):
     """The model returned something else than its signature promises, such as a wrong number of rows."""
 
     reason = "output_mismatch"
+
+
+class PoisonInput(RuntimeServingError):
+    """The request killed two workers, or is equal to one that did: it is not tried again for a while."""
+
+    reason = "poison_input"
 
 
 # -- before anything is served ----------------------------------------------------------------------

@@ -6,13 +6,14 @@ count the batch axis; -1 is an axis that differs from call to call. Both records
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from store import datatypes
+from store import datatypes, fields
 from store.errors import InvalidSignature
+from store.fields import is_int
+from store.padding import Padding, check_paddings, parse_paddings
 from store.plain import Plain
 
 DYNAMIC: Final = -1
@@ -41,7 +42,7 @@ class TensorSpec:
                 f"use one of {', '.join(datatypes.NAMES)}",
                 field="datatype",
             )
-        if any(not _is_int(size) or size < DYNAMIC for size in self.shape):
+        if any(not is_int(size) or size < DYNAMIC for size in self.shape):
             raise InvalidSignature(
                 f"tensor {self.name!r}: shape {list(self.shape)} has an axis that is neither a size nor -1",
                 field="shape",
@@ -56,11 +57,11 @@ class TensorSpec:
         """
         if isinstance(value, TensorSpec):
             return value
-        fields = _fields(value, ("name", "datatype", "shape"), "a tensor spec")
-        missing = [key for key in ("name", "datatype", "shape") if key not in fields]
+        given = fields.read(value, ("name", "datatype", "shape"), "a tensor spec")
+        missing = [key for key in ("name", "datatype", "shape") if key not in given]
         if missing:
-            raise InvalidSignature(f"a tensor spec lacks {missing[0]!r}: {dict(fields)!r}", field=missing[0])
-        name, datatype, shape = fields["name"], fields["datatype"], fields["shape"]
+            raise InvalidSignature(f"a tensor spec lacks {missing[0]!r}: {dict(given)!r}", field=missing[0])
+        name, datatype, shape = given["name"], given["datatype"], given["shape"]
         if not isinstance(name, str):
             raise InvalidSignature(f"a tensor's name must be text, not {name!r}", field="name")
         if not isinstance(datatype, str):
@@ -81,13 +82,15 @@ class Signature:
     """The contract of one method.
 
     Invariants: when ``batchable``, every spec has the batch axis and it is dynamic. Names are unique among
-    inputs and among outputs. ``inputs`` or ``outputs`` of None mean that nothing is known.
+    inputs and among outputs. ``inputs`` or ``outputs`` of None mean that nothing is known. What is padded
+    exists, has a dynamic axis there that is not the batch axis, and is padded once.
 
     Args:
         batchable: rows of different callers may be merged into one execution.
         batch_dim: batch axis of the inputs and of the outputs.
         inputs: specs in calling order.
         outputs: specs in result order.
+        padding: along which axes requests are brought to common extents, so that they share batches.
 
     Raises:
         InvalidSignature: an invariant is broken.
@@ -97,6 +100,7 @@ class Signature:
     batch_dim: tuple[int, int] = (0, 0)
     inputs: tuple[TensorSpec, ...] | None = None
     outputs: tuple[TensorSpec, ...] | None = None
+    padding: tuple[Padding, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.batch_dim) < 0:
@@ -108,27 +112,29 @@ class Signature:
             ("outputs", self.outputs, self.batch_dim[1]),
         ):
             _check_specs(side, specs or (), axis if self.batchable else None)
+        check_paddings(self)
 
     @classmethod
     def parse(cls, value: object) -> Signature:
         """Read ``{"batchable": True, "batch_dim": 0 or (1, 0), "inputs": […], "outputs": […]}``.
 
-        Every key may be left out.
+        Every key may be left out. ``padding`` may be there too: one as ``Padding.parse`` reads, or a list.
 
         Raises:
             InvalidSignature: unknown key (the nearest known one is named) or a wrong value.
         """
         if isinstance(value, Signature):
             return value
-        fields = _fields(value, ("batchable", "batch_dim", "inputs", "outputs"), "a signature")
-        batchable = fields.get("batchable", False)
+        given = fields.read(value, ("batchable", "batch_dim", "inputs", "outputs", "padding"), "a signature")
+        batchable = given.get("batchable", False)
         if not isinstance(batchable, bool):
             raise InvalidSignature(f"batchable must be true or false, not {batchable!r}", field="batchable")
         return cls(
             batchable=batchable,
-            batch_dim=_axes(fields.get("batch_dim", 0)),
-            inputs=_specs("inputs", fields.get("inputs")),
-            outputs=_specs("outputs", fields.get("outputs")),
+            batch_dim=_axes(given.get("batch_dim", 0)),
+            inputs=_specs("inputs", given.get("inputs")),
+            outputs=_specs("outputs", given.get("outputs")),
+            padding=parse_paddings(given.get("padding", ())),
         )
 
     def to_dict(self) -> dict[str, Plain]:
@@ -141,7 +147,15 @@ class Signature:
             result["inputs"] = [spec.to_dict() for spec in self.inputs]
         if self.outputs is not None:
             result["outputs"] = [spec.to_dict() for spec in self.outputs]
+        if self.padding:
+            paddings: list[Plain] = [each.to_dict() for each in self.padding]
+            result["padding"] = paddings[0] if len(paddings) == 1 else paddings
         return result
+
+    @property
+    def masks(self) -> frozenset[str]:
+        """Names of the inputs that callers need not send: padding makes them."""
+        return frozenset([each.mask for each in self.padding if each.mask is not None])
 
 
 def parse_signatures(value: object) -> dict[str, Signature]:
@@ -175,20 +189,9 @@ def default_method(signatures: Mapping[str, Signature]) -> str | None:
     return next(iter(signatures)) if len(signatures) == 1 else None
 
 
-def _fields(value: object, known: Iterable[str], what: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise InvalidSignature(f"{what} must be a mapping, not {value!r}")
-    for key in value:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
-            raise InvalidSignature(f"{what} has the unknown key {key!r}; {hint}", field=str(key))
-    return value
-
-
 def _axes(value: object) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    if len(pair) != 2 or not all(_is_int(axis) for axis in pair):
+    if len(pair) != 2 or not all(is_int(axis) for axis in pair):
         raise InvalidSignature(
             f"batch_dim must be an axis or (input axis, output axis), not {value!r}", field="batch_dim"
         )
@@ -222,7 +225,3 @@ def _check_specs(side: str, specs: tuple[TensorSpec, ...], axis: int | None) -> 
                 "needs -1 there",
                 field=side,
             )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

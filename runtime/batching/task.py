@@ -16,10 +16,13 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from runtime.batching.statistics import Stages
-from runtime.tensors.frame import Timing
 from runtime.tensors.layout import Layout
+
+if TYPE_CHECKING:
+    from runtime.batching.latency import LatencyCurve
 
 Buffer = bytes | bytearray | memoryview
 
@@ -40,14 +43,22 @@ class BatchKey:
         head: the frame head: method, names, datatypes and non-batch dims of all inputs.
         batchable: whether rows of several tasks may be merged; if not, each task is a batch of its own.
         variable: for each input, whether its size is not determined by the number of rows (BYTES).
+
+    Attributes:
+        curve: how long batches of this key take, learned by the policy; None until the first one.
+        limit: most rows of a batch, lowered after memory did not suffice; 0 for the model's limit.
+        relief: full batches of that limit that succeeded since.
     """
 
-    __slots__ = ("batchable", "head", "variable")
+    __slots__ = ("batchable", "curve", "head", "limit", "relief", "variable")
 
     def __init__(self, head: bytes, *, batchable: bool, variable: tuple[bool, ...]) -> None:
         self.head = head
         self.batchable = batchable
         self.variable = variable
+        self.curve: LatencyCurve | None = None
+        self.limit = 0
+        self.relief = 0
 
     def __repr__(self) -> str:
         return f"BatchKey({self.head!r}, batchable={self.batchable})"
@@ -64,9 +75,8 @@ class Result:
         sizes: bytes of each BYTES output of each task, output by output.
         tasks: how many tasks the batch has.
         rows: the sum of their rows.
-        timing: when the worker received, began and ended.
-        executed_rows: rows that were executed together, those of other services' batches included.
         stages: where the time went, if the instance knows.
+        batch: that was answered, if the instance tells; why it left when it did stands there.
     """
 
     __slots__ = (
@@ -74,26 +84,24 @@ class Result:
         "_index",
         "_row_bytes",
         "_starts",
-        "executed_rows",
+        "batch",
         "layout",
         "payload",
         "sizes",
         "stages",
         "tasks",
-        "timing",
     )
 
     def __init__(
         self, layout: Layout, payload: Buffer, sizes: Sequence[int], *, tasks: int, rows: int,
-        timing: Timing, executed_rows: int, stages: Stages | None = None,
+        stages: Stages | None = None, batch: Batch | None = None,
     ) -> None:  # fmt: skip
         self.layout = layout
         self.payload = payload
         self.sizes = sizes
         self.tasks = tasks
-        self.timing = timing
-        self.executed_rows = executed_rows
         self.stages = stages
+        self.batch = batch
         tensors = layout.tensors
         self._row_bytes = tensors[0].row_bytes if len(tensors) == 1 else 0  # the usual case, kept short
         self._at = 0
@@ -148,18 +156,32 @@ class Task(ABC):
         rows: extent along the batch axis, 1 if the method is not batchable.
         parts: the inputs in wire form, one buffer each, in the key's order.
         deadline_ns: monotonic instant at which the caller gives up, 0 for never.
+        priority: level, of which 1 is the most urgent; 0 for the model's default level.
+
+    Attributes:
+        attempts: how often a worker died while it ran.
+        order_ns: its place in the queue; the least leaves first.
+        pieces: what was queued in its place, if it is larger than a batch may be.
     """
 
-    __slots__ = ("attempts", "deadline_ns", "enqueued_ns", "key", "parts", "rows", "size_bytes", "state")
+    __slots__ = (
+        "attempts", "deadline_ns", "enqueued_ns", "key", "order_ns", "parts",
+        "pieces", "priority", "rows", "size_bytes", "state",
+    )  # fmt: skip
 
-    def __init__(self, key: BatchKey, rows: int, parts: Sequence[Buffer], deadline_ns: int = 0) -> None:
+    def __init__(
+        self, key: BatchKey, rows: int, parts: Sequence[Buffer], deadline_ns: int = 0, priority: int = 0
+    ) -> None:
         self.key = key
         self.rows = rows
         self.parts = parts
         self.size_bytes = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         self.deadline_ns = deadline_ns
+        self.priority = priority
         self.enqueued_ns = 0
+        self.order_ns = 0
         self.attempts = 0
+        self.pieces: Sequence[Task] = ()
         self.state = State.NEW
 
     @abstractmethod
@@ -179,13 +201,38 @@ class Batch:
     """A closed list of tasks of one key that is executed together.
 
     Invariant: ``rows`` is the sum of the tasks' rows and at most the limit, unless there is one task.
+
+    Args:
+        key: of all tasks.
+        tasks: at least one.
+        closed_ns: when it left the queue.
+        reason: why it left then, one of the policy's words.
+        predicted_ns: how long it is expected to execute, 0 if nothing is known.
+        held_ns: how long an idle instance waited for it to grow.
+        alone: to be executed by itself: the worker must not merge it with another service's batch.
+        depth: how many times the batch that it is a part of was halved.
+
+    Attributes:
+        number: what the instance calls it.
     """
 
-    __slots__ = ("closed_ns", "key", "rows", "size_bytes", "tasks")
+    __slots__ = (
+        "alone", "closed_ns", "depth", "held_ns", "key", "number", "predicted_ns", "reason", "rows",
+        "size_bytes", "tasks",
+    )  # fmt: skip
 
-    def __init__(self, key: BatchKey, tasks: list[Task], closed_ns: int) -> None:
+    def __init__(
+        self, key: BatchKey, tasks: list[Task], closed_ns: int, *, reason: str = "",
+        predicted_ns: float = 0.0, held_ns: int = 0, alone: bool = False, depth: int = 0,
+    ) -> None:  # fmt: skip
         self.key = key
         self.tasks = tasks
         self.rows = sum([task.rows for task in tasks])
         self.size_bytes = sum([task.size_bytes for task in tasks])
         self.closed_ns = closed_ns
+        self.reason = reason
+        self.predicted_ns = predicted_ns
+        self.held_ns = held_ns
+        self.alone = alone
+        self.depth = depth
+        self.number = 0

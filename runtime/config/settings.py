@@ -58,10 +58,9 @@ class Settings:
             manifest_options: what was saved with it; keys that are no options of ours are for others.
 
         Raises:
-            ConfigError: the manifest has a value that cannot be used.
+            ConfigError: the manifest has a value that cannot be used, or values contradict one another.
         """
-        found = self._effective(name, manifest_options)
-        return ModelConfig(**{key: given.value for key, given in found.items()})
+        return _made(f"{MODELS}.{name}", ModelConfig, self._effective(name, manifest_options))
 
     def check_models(self, in_store: Iterable[str], served: Iterable[str]) -> None:
         """Find options for models that are not there: such options would be ignored in silence.
@@ -158,7 +157,7 @@ def model_config(
     picked = _judge(picked, {MODEL: ModelConfig}, problems)
     _raise(problems)
     found = _latest([*_from_manifest(section, manifest_options, f"manifest of {name}"), *picked])
-    return ModelConfig(**{key: given.value for key, given in found.items()})
+    return _made(section, ModelConfig, found)
 
 
 def _from_manifest(section: str, manifest_options: Mapping[str, object], source: str) -> list[Given]:
@@ -193,13 +192,24 @@ def _violation(schema: type, given: Given) -> str | None:
 
 
 def _construct(section: str, schema: type[_Section], given: Iterable[Given], problems: list[str]) -> _Section:
-    found = _latest(one for one in given if one.section == section)
     try:
-        return schema(**{key: one.value for key, one in found.items()})
+        return _made(section, schema, _latest(one for one in given if one.section == section))
     except ConfigError as error:
-        origins = ", ".join(f"{key} from {one.source}" for key, one in found.items())
-        problems.append(f"[{section}] {error.message} ({origins})")
+        problems.append(error.message)
         return schema()
+
+
+def _made(section: str, schema: type[_Section], found: Mapping[str, Given]) -> _Section:
+    """Make a section of values that are right one by one.
+
+    Raises:
+        ConfigError: they contradict one another; the message tells where each came from.
+    """
+    try:
+        return schema(**{key: given.value for key, given in found.items()})
+    except ConfigError as error:
+        origins = ", ".join(f"{key} from {given.source}" for key, given in found.items())
+        raise ConfigError(f"[{section}] {error.message} ({origins})") from error
 
 
 def _latest(given: Iterable[Given]) -> dict[str, Given]:

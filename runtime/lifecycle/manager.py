@@ -20,6 +20,7 @@ from runtime.config import ModelConfig, Settings
 from runtime.errors import LoadFailed
 from runtime.lifecycle.frontend import Frontend
 from runtime.lifecycle.instance import Instance, State, usable_cores
+from runtime.lifecycle.warm_start import stored_curve
 from runtime.runner.control import Message
 from runtime.runner.order import Order
 from runtime.tensors import arena
@@ -31,6 +32,12 @@ ENDING_S: Final = 2.0
 """How long a worker without work may take to end before it is killed."""
 COUNTING_S: Final = 1.0
 """How long a service process may take to tell what it has counted before it is left out."""
+
+_LIMITS: Final = (
+    "max_batch_size", "max_queue_delay_ms", "slo_ms", "max_queue_ms", "max_queued_rows", "max_queued_bytes",
+    "priority_levels", "default_priority_level", "isolation_depth",
+)  # fmt: skip
+"""Options of a model that a scheduler is given as they are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +168,7 @@ class Manager:
                     device=devices[index % len(devices)].strip(),
                     threads=served.config.threads or share,
                     max_batch_size=served.config.max_batch_size,
+                    allowed_batch_sizes=served.config.batch_sizes,
                     log_level=self._settings.server.log_level,
                 )
                 instance = Instance(order, functools.partial(self._on_change, served))
@@ -247,11 +255,11 @@ class Manager:
             "module": info.module,
             "signatures": {name: signature.to_dict() for name, signature in info.signatures.items()},
             "limits": {
-                "max_batch_size": config.max_batch_size,
-                "max_queued_rows": config.max_queued_rows,
-                "max_queued_bytes": config.max_queued_bytes,
+                **{name: getattr(config, name) for name in _LIMITS},
+                "allowed_batch_sizes": config.batch_sizes,
                 "max_batch_bytes": self._arena_bytes // 4,
             },
+            "profile": stored_curve(served.model),
         }
 
     def _service_settings(self) -> Message:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from protos import open_inference_pb2 as pb
 from runtime.batching.task import Buffer
 from runtime.errors import InvalidInput
 from runtime.rpc.typed import fill_contents
 from runtime.tensors.layout import Layout
+from runtime.tensors.padding import Crop, crop, cropped
 from runtime.tensors.wire import raw_output_header, response_id
+
+_NONE: Final[Mapping[str, Sequence[Crop]]] = MappingProxyType({})
 
 
 class Template:
@@ -21,12 +26,14 @@ class Template:
         rows: of the request.
         wanted: names of the outputs to answer with, in this order; None for all.
         typed: put the tensors into ``contents`` instead of ``raw_output_contents``.
+        crops: what of the outputs, by name, is there only because the inputs were padded.
 
     Raises:
         InvalidInput: an output is wanted that the model does not have.
+        OutputMismatch: an output is not as long as the inputs were padded to be.
     """
 
-    __slots__ = ("_chosen", "_headers", "_is_plain", "_prefix", "_response", "_typed", "layout")
+    __slots__ = ("_chosen", "_cuts", "_headers", "_is_plain", "_prefix", "_response", "_typed", "layout")
 
     def __init__(
         self,
@@ -37,14 +44,21 @@ class Template:
         wanted: tuple[str, ...] | None,
         *,
         typed: bool,
+        crops: Mapping[str, Sequence[Crop]] = _NONE,
     ) -> None:
         self.layout = layout
         self._chosen = _choose(layout, wanted)
         self._typed = typed
         self._response = pb.ModelInferResponse(model_name=name, model_version=version)
+        tensors = cropped(layout, crops) if crops else layout.tensors
+        self._cuts = [
+            (position, whole, whole.shape(rows), tensors[position].shape(rows))
+            for position, whole in enumerate(layout.tensors)
+            if position in self._chosen and tensors[position] is not whole
+        ]
         headers: list[bytes | None] = []
         for position in self._chosen:
-            tensor = layout.tensors[position]
+            tensor = tensors[position]
             self._response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape(rows))
             size = tensor.row_bytes * (rows if -1 in tensor.dims else 1)
             headers.append(None if tensor.variable else raw_output_header(size))
@@ -54,13 +68,17 @@ class Template:
             self._prefix += headers[0]
             headers[0] = b""
         self._is_plain = (
-            headers == [b""] and len(layout.tensors) == 1 and not typed
+            headers == [b""] and len(layout.tensors) == 1 and not typed and not self._cuts
         )  # the usual case: one join
 
     def fill(self, identity: bytes, buffers: Sequence[Buffer]) -> bytes:
         """The encoded response with these tensors, which come in the layout's order."""
         if self._is_plain and not identity:
             return b"".join((self._prefix, buffers[0]))
+        if self._cuts:
+            buffers = list(buffers)
+            for position, tensor, shape, kept in self._cuts:
+                buffers[position] = crop(tensor, buffers[position], shape, kept)
         if self._typed:
             return self._fill_typed(identity, buffers)
         parts: list[Buffer] = [self._prefix]

@@ -35,8 +35,7 @@ class InferTask(Task):
     __slots__ = ("call", "identity", "plan")
 
     def __init__(self, call: Call, plan: Plan, identity: bytes, parts: Sequence[Buffer]) -> None:
-        deadline = call.deadline
-        super().__init__(plan.key, plan.rows, parts, 0 if deadline == math.inf else deadline_ns(deadline))
+        super().__init__(plan.key, plan.rows, parts, _due_ns(call.deadline, plan), plan.priority)
         self.call = call
         self.plan = plan
         self.identity = identity
@@ -51,7 +50,7 @@ class InferTask(Task):
             return
         call = self.call
         if WANTED in call.metadata and result.stages is not None:
-            call.respond(message, timings(self.enqueued_ns, self.rows, result.stages, now_ns()))
+            call.respond(message, timings(self.enqueued_ns, self.rows, result.stages, now_ns(), result.batch))
         else:
             call.respond(message)
 
@@ -70,8 +69,9 @@ class InferTask(Task):
         if template is None or template.layout is not result.layout:
             route = plan.route
             template = plan.template = Template(
-                route.name, route.version, result.layout, self.rows, plan.wanted, typed=plan.typed
-            )
+                route.name, route.version, result.layout, self.rows, plan.wanted,
+                typed=plan.typed, crops=plan.crops,
+            )  # fmt: skip
         return template.fill(self.identity, buffers)
 
     def abandoned(self) -> None:
@@ -141,6 +141,8 @@ class Infer:
         for index, expected in enumerate(plan.sizes):
             if len(raws[index]) != expected or plan.variable[index]:
                 _check_size(plan, index, raws[index])
+        if plan.padder is not None:
+            return plan, identity, plan.padder.pad(raws)
         return plan, identity, raws if len(raws) == 1 else [raws[position] for position in plan.order]
 
     def _plan(self, head: bytes, raws: list[Buffer]) -> tuple[Plan, list[Buffer]]:
@@ -155,6 +157,19 @@ class Infer:
             )
         contents: list[Buffer] = [*typed.to_raw(request)]
         return make(request, self._routes), contents
+
+
+def _due_ns(deadline: float, plan: Plan) -> int:
+    """The instant at which a call gives up, 0 for never: the earliest that the caller named.
+
+    The model's own deadline is for callers who named none.
+    """
+    timeout = plan.timeout_ns
+    if deadline == math.inf:
+        timeout = timeout or plan.slo_ns
+        return now_ns() + timeout if timeout else 0
+    due = deadline_ns(deadline)
+    return min(due, now_ns() + timeout) if timeout else due
 
 
 def _decode(data: bytes) -> pb.ModelInferRequest:

@@ -21,6 +21,7 @@ EXTENSIONS: Final = (
     "model_configuration",
     "model_repository",
     "parameters",
+    "schedule_policy",
     "statistics",
 )
 
@@ -97,7 +98,12 @@ class Inspection:
             max_batch_size=route.scheduler.limits.max_batch_size if leading else 0,
         )
         for spec in signature.inputs or ():
-            config.input.add(name=spec.name, data_type=_data_type(spec), dims=spec.shape[leading:])
+            config.input.add(
+                name=spec.name,
+                data_type=_data_type(spec),
+                dims=spec.shape[leading:],
+                optional=spec.name in signature.masks,
+            )
         for spec in signature.outputs or ():
             config.output.add(name=spec.name, data_type=_data_type(spec), dims=spec.shape[leading:])
         config.instance_group.add(
@@ -106,7 +112,9 @@ class Inspection:
             count=route.scheduler.instances,
         )
         if signature.batchable:
-            config.dynamic_batching.SetInParent()
+            limits = route.scheduler.limits
+            config.dynamic_batching.priority_levels = limits.priority_levels
+            config.dynamic_batching.default_priority_level = limits.default_priority_level
         return pb.ModelConfigResponse(config=config)
 
     def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:

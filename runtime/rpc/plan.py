@@ -7,15 +7,18 @@ sizes of the tensors with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from protos import open_inference_pb2 as pb
 from runtime.batching.task import BatchKey
+from runtime.clock import MILLISECOND
 from runtime.errors import DatatypeMismatch, InvalidInput, NotSupported, ShapeMismatch, TaskTooLarge
 from runtime.lifecycle.routes import Route, Routes
+from runtime.rpc import parameters
 from runtime.rpc.answer import Template
 from runtime.tensors.layout import Layout, TensorLayout
+from runtime.tensors.padding import Crop, Padder
 from store import Signature, TensorSpec
 from store.datatypes import NAMES, itemsize
 
@@ -31,7 +34,12 @@ class Plan:
         route, method: what is called.
         key: what its task may be merged with.
         rows: extent along the batch axis, 1 without one.
-        order: for each input of the key its position in the request.
+        priority: level asked for, 0 for the model's default.
+        timeout_ns: within which the caller wants the answer, 0 if it did not say.
+        slo_ns: the same, for callers who say nothing and whose call has no deadline; 0 for never.
+        order: for each input of the key its position in the request; without masks that are to be made.
+        padder: makes the inputs of the key; None where they are those of the request.
+        crops: what of each output is the request's own, by name; the whole of those not named.
         sizes: for each input of the request its bytes; the number of elements for BYTES.
         variable: for each input of the request whether it is BYTES.
         wanted: names of the outputs asked for, None for all.
@@ -40,42 +48,48 @@ class Plan:
     """
 
     __slots__ = (
-        "key", "method", "names", "order", "route", "rows",
-        "sizes", "template", "typed", "variable", "wanted",
+        "crops", "key", "method", "names", "order", "padder", "priority", "route", "rows",
+        "sizes", "slo_ns", "template", "timeout_ns", "typed", "variable", "wanted",
     )  # fmt: skip
 
     def __init__(self, route: Route, method: str, request: pb.ModelInferRequest) -> None:
         self.route = route
         self.method = method
         signature = route.signatures[method]
+        limits = route.scheduler.limits
         tensors = [_tensor(tensor) for tensor in request.inputs]
         self.names = tuple(tensor.name for tensor in tensors)
         self.order = _order(self.names, signature)
         _check_specs(tensors, signature)
-        self.rows = _rows(tensors, signature, route.scheduler.limits.max_batch_size)
+        self.rows = _rows(tensors, signature, limits.max_queued_rows)
         self.variable = tuple(tensor.variable for tensor in tensors)
         self.sizes = tuple(tensor.row_bytes or math.prod(tensor.dims) * tensor.variable for tensor in tensors)
-        self.key = self._key(tensors, signature)
+        chosen = [tensors[position] for position in self.order]
+        self.padder: Padder | None = None
+        self.crops: Mapping[str, Sequence[Crop]] = {}
+        if signature.padding:
+            self.padder = Padder(signature, tensors, self.order, max_bytes=limits.max_batch_bytes)
+            chosen, self.crops = self.padder.tensors, self.padder.crops
+        self.key = self._key(chosen, signature)
         self.wanted = tuple(output.name for output in request.outputs) or None
         _check_outputs(request.outputs, self.wanted, signature)
-        self.typed = (
-            "binary_data_output" in request.parameters
-            and not request.parameters["binary_data_output"].bool_param
-        )
+        self.typed = parameters.typed(request.parameters)
+        self.priority = parameters.priority(request.parameters, limits.priority_levels)
+        self.timeout_ns = parameters.timeout_ns(request.parameters)
+        self.slo_ns = int(limits.slo_ms * MILLISECOND)
         self.template: Template | None = None
 
     def _key(self, tensors: Sequence[TensorLayout], signature: Signature) -> BatchKey:
         axes = signature.batch_dim if signature.batchable else None
-        chosen = [tensors[position] for position in self.order]
         layout = Layout(
             self.method,
             axes,
             tuple(
                 TensorLayout.of(tensor.name, tensor.datatype, _open(tensor.dims, axes[0] if axes else None))
-                for tensor in chosen
+                for tensor in tensors
             ),
         )
-        variable = tuple(tensor.variable for tensor in chosen)
+        variable = tuple(tensor.variable for tensor in tensors)
         return self.route.key(layout.encode(), batchable=signature.batchable, variable=variable)
 
 
@@ -88,11 +102,8 @@ def make(request: pb.ModelInferRequest, routes: Routes) -> Plan:
         NotSupported: UNIMPLEMENTED.
     """
     route = routes.resolve(request.model_name, request.model_version)
-    _check_parameters(request.parameters, "parameters")
-    named = request.parameters.get("method")
-    if named is not None and named.WhichOneof("parameter_choice") != "string_param":
-        raise InvalidInput("parameters.method must be a string", field="parameters.method")
-    return Plan(route, route.method(named.string_param if named is not None else None), request)
+    parameters.check(request.parameters, "parameters")
+    return Plan(route, route.method(parameters.method(request.parameters)), request)
 
 
 # -- one check each ---------------------------------------------------------------------------------
@@ -117,24 +128,15 @@ def _tensor(tensor: pb.ModelInferRequest.InferInputTensor) -> TensorLayout:
         )
     if math.prod(dim or 1 for dim in dims) > _MAX_ELEMENTS:
         raise ShapeMismatch(f"{field}: shape {list(dims)} is larger than any array", field=f"{field}.shape")
-    _check_parameters(tensor.parameters, f"{field}.parameters")
+    parameters.check(tensor.parameters, f"{field}.parameters")
     return TensorLayout(name, tensor.datatype, dims, itemsize(tensor.datatype) * math.prod(dims))
 
 
-def _check_parameters(parameters: Any, field: str) -> None:
-    for name in parameters:
-        if name.startswith("shared_memory_"):
-            raise NotSupported(
-                f"{field}.{name}: this server does not read shared memory", field=f"{field}.{name}"
-            )
-        if name.startswith("sequence_"):
-            raise NotSupported(
-                f"{field}.{name}: the model keeps no state between calls", field=f"{field}.{name}"
-            )
-
-
 def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
-    """Positions of the inputs in the signature's order, or as they came if it has no specs."""
+    """Positions of the inputs in the signature's order, or as they came if it has no specs.
+
+    Masks may be missing.
+    """
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -151,11 +153,11 @@ def _order(names: Sequence[str], signature: Signature) -> tuple[int, ...]:
                 f"unexpected input {name!r}; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]"
             )
     for name in expected:
-        if name not in seen:
+        if name not in seen and name not in signature.masks:
             raise InvalidInput(
                 f"input {name!r} is missing; the inputs are {', '.join(expected)}", field=f"inputs[{name!r}]"
             )
-    return tuple(names.index(name) for name in expected)
+    return tuple(names.index(name) for name in expected if name in seen)
 
 
 def _check_specs(tensors: Sequence[TensorLayout], signature: Signature) -> None:
@@ -184,7 +186,7 @@ def _fits(dims: Sequence[int], spec: TensorSpec) -> bool:
 
 
 def _rows(tensors: Sequence[TensorLayout], signature: Signature, limit: int) -> int:
-    """The rows of a request, the same in all inputs."""
+    """The rows of a request, the same in all inputs. More than a batch may have are cut later."""
     if not signature.batchable:
         return 1
     axis = signature.batch_dim[0]
@@ -204,8 +206,8 @@ def _rows(tensors: Sequence[TensorLayout], signature: Signature, limit: int) -> 
         rows = tensor.dims[axis]
     if rows > limit:
         raise TaskTooLarge(
-            f"the request has {rows} rows, the model takes at most {limit}: "
-            "send several requests or raise max_batch_size",
+            f"the request has {rows} rows, at most {limit} may wait: "
+            "send several requests or raise max_queued_rows",
             field=f"inputs[{tensors[0].name!r}].shape",
         )
     return rows
@@ -218,7 +220,7 @@ def _open(dims: Sequence[int], axis: int | None) -> tuple[int, ...]:
 def _check_outputs(outputs: Any, wanted: tuple[str, ...] | None, signature: Signature) -> None:
     for output in outputs:
         field = f"outputs[{output.name!r}]"
-        _check_parameters(output.parameters, f"{field}.parameters")
+        parameters.check(output.parameters, f"{field}.parameters")
         if "classification" in output.parameters:
             raise NotSupported(
                 f"{field}: the classification extension is not offered", field=f"{field}.parameters"

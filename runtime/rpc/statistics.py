@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from protos import open_inference_pb2 as pb
 from runtime.batching.statistics import Counted, Stages, Statistics, add_up
+from runtime.batching.task import Batch
 from runtime.clock import SECOND, unix_ms
 from runtime.errors import InvalidInput
 from runtime.lifecycle.routes import Route, Routes
@@ -124,7 +125,7 @@ def _set(duration: pb.StatisticDuration, count: int, ns: int) -> None:
     duration.ns = ns
 
 
-def timings(enqueued_ns: int, rows: int, stages: Stages, now_ns: int) -> Metadata:
+def timings(enqueued_ns: int, rows: int, stages: Stages, now_ns: int, batch: Batch | None = None) -> Metadata:
     """The trailing metadata of a call whose client wants timings.
 
     Args:
@@ -132,13 +133,17 @@ def timings(enqueued_ns: int, rows: int, stages: Stages, now_ns: int) -> Metadat
         rows: of the request.
         stages: of its batch.
         now_ns: when the answer is sent.
+        batch: that it was part of, if that is known.
 
     Returns:
         Seconds by stage, which add up to ``total``: ``hop`` is the way to the worker and back, the encoding
-        of the answer and of those of the same batch before it included. And two counts: ``rows`` of the
-        request and ``batch``, the rows that were executed together.
+        of the answer and of those of the same batch before it included. Counts: ``rows`` of the request,
+        ``batch``, the rows that were executed together, and ``padded``, these and their padding. And of the
+        batch: the ``reason`` why it left when it did, one of the policy's words, the seconds that it was
+        ``held`` for company (a part of ``queue``), and the ``predicted`` seconds in the worker, 0 if nothing
+        was known.
     """
-    parts = {
+    parts: dict[str, float] = {
         "queue": stages.free_ns - enqueued_ns,
         "merge": stages.started_ns - stages.begun_ns,
         "compute": stages.executed_ns - stages.started_ns,
@@ -146,5 +151,9 @@ def timings(enqueued_ns: int, rows: int, stages: Stages, now_ns: int) -> Metadat
     }
     total = max(now_ns, stages.answered_ns) - enqueued_ns
     seconds = {"hop": total - sum(parts.values()), **parts, "total": total}
-    texts = [f"{name}={ns / SECOND:.9f}" for name, ns in seconds.items()]
-    return ((TIMINGS, ",".join([*texts, f"rows={rows}", f"batch={stages.rows}"])),)
+    counts = {"rows": rows, "batch": stages.rows, "padded": stages.padded}
+    texts = [f"{name}={count}" for name, count in counts.items()]
+    if batch is not None:
+        seconds |= {"held": batch.held_ns, "predicted": batch.predicted_ns}
+        texts.append(f"reason={batch.reason}")
+    return ((TIMINGS, ",".join([*[f"{name}={ns / SECOND:.9f}" for name, ns in seconds.items()], *texts])),)

@@ -27,7 +27,10 @@ Code = grpc.StatusCode
 
 
 class Rule(NamedTuple):
-    """How one class of error is answered; ``retry_ms`` is None where a repeat cannot help."""
+    """How one class of error is answered.
+
+    ``retry_ms`` is told where the error itself has no ``retry_after_ms``; None where a repeat cannot help.
+    """
 
     code: grpc.StatusCode
     retry_ms: int | None = None
@@ -42,6 +45,7 @@ RULES: Final[dict[type[Exception], Rule]] = {
     errors.LoadFailed: Rule(Code.FAILED_PRECONDITION),
     errors.WrongState: Rule(Code.FAILED_PRECONDITION),
     errors.QueueFull: Rule(Code.RESOURCE_EXHAUSTED, 100),
+    errors.DeadlineUnreachable: Rule(Code.RESOURCE_EXHAUSTED, 100),
     errors.NotReady: Rule(Code.UNAVAILABLE, 1000),
     errors.Draining: Rule(Code.UNAVAILABLE, 0),
     errors.WorkerLost: Rule(Code.UNAVAILABLE, 100),
@@ -50,6 +54,7 @@ RULES: Final[dict[type[Exception], Rule]] = {
     errors.DeadlineExceeded: Rule(Code.DEADLINE_EXCEEDED),
     errors.Cancelled: Rule(Code.CANCELLED),
     errors.ModelError: Rule(Code.INTERNAL),
+    errors.PoisonInput: Rule(Code.INTERNAL),
     errors.ConfigError: Rule(Code.FAILED_PRECONDITION),
     errors.RuntimeServingError: Rule(Code.INTERNAL),
     store_errors.InvalidTag: Rule(Code.INVALID_ARGUMENT),
@@ -85,6 +90,9 @@ def rule(error: BaseException) -> Rule:
 def fail(call: Call, error: BaseException) -> bool:
     """Answer a call with an error."""
     code, retry_ms = rule(error)
+    if retry_ms is not None:
+        predicted = getattr(error, "retry_after_ms", None)
+        retry_ms = retry_ms if predicted is None else max(0, predicted)
     message = _short(message_of(error, call.method))
     reason = getattr(error, "reason", "internal")
     at = getattr(error, "field", None)

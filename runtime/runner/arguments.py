@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -17,17 +17,25 @@ from frameworks.errors import FrameworkError
 from runtime.errors import DatatypeMismatch, InvalidInput, ShapeMismatch
 from runtime.tensors import strings
 from runtime.tensors.layout import Array, Layout, TensorLayout
+from runtime.tensors.padding import Buffer, Crop, Padder
 from store import Signature, TensorSpec
 from store.datatypes import from_numpy, numpy_dtype
 
+MAX_PADDED_BYTES: Final = 256 << 20
+"""As of a batch that is served."""
+
 
 class Encoded(NamedTuple):
-    """A call in wire form: the frame head, rows, bytes of each BYTES input, and the writable payload."""
+    """A call in wire form: the frame head, rows, bytes of each BYTES input, and the writable payload.
+
+    ``crops`` says what of each output is there only because the inputs were padded.
+    """
 
     head: bytes
     rows: int
     sizes: list[int]
     payload: bytearray
+    crops: Mapping[str, Sequence[Crop]]
 
 
 def bind(signature: Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Array]:
@@ -52,30 +60,43 @@ def bind(signature: Signature, args: Sequence[object], kwargs: Mapping[str, obje
             raise InvalidInput(f"input {name!r} is given by position and by name", field=name)
         given[name] = value
     for name in specs:
-        if name not in given:
+        if name not in given and name not in signature.masks:
             raise InvalidInput(f"input {name!r} is missing; the inputs are {', '.join(specs)}", field=name)
-    return {name: _fit(given[name], spec) for name, spec in specs.items()}
+    return {name: _fit(given[name], spec) for name, spec in specs.items() if name in given}
 
 
 def encode(method: str, signature: Signature, tensors: Mapping[str, Array]) -> Encoded:
-    """Bring named arrays into wire form.
+    """Bring named arrays into wire form, padded as a service process would.
 
     Raises:
-        ShapeMismatch: an input has no batch axis, or the inputs have different numbers of rows.
+        ShapeMismatch: an input has no batch axis, the inputs have different numbers of rows, or one cannot be
+            padded.
     """
     axes = signature.batch_dim if signature.batchable else None
     rows = _rows(tensors, axes[0]) if axes else 1
-    layouts, sizes, parts = [], [], []
-    for name, array in tensors.items():
-        dims = [-1 if axes and axis == axes[0] else extent for axis, extent in enumerate(array.shape)]
-        layout = TensorLayout.of(name, from_numpy(array.dtype), dims)
-        part = strings.encode(array) if layout.variable else array.reshape(-1).view(np.uint8).data
-        if layout.variable:
-            sizes.append(len(part))
-        layouts.append(layout)
-        parts.append(part)
-    head = Layout(method, axes, tuple(layouts)).encode()
-    return Encoded(head, rows, sizes, bytearray().join(parts))
+    layouts = [TensorLayout.of(name, from_numpy(array.dtype), array.shape) for name, array in tensors.items()]
+    parts: list[Buffer] = [
+        strings.encode(array) if layout.variable else array.reshape(-1).view(np.uint8).data
+        for layout, array in zip(layouts, tensors.values(), strict=True)
+    ]
+    crops: Mapping[str, Sequence[Crop]] = {}
+    if signature.padding:
+        padder = Padder(signature, layouts, range(len(layouts)), max_bytes=MAX_PADDED_BYTES)
+        layouts, parts, crops = padder.tensors, padder.pad(parts), padder.crops
+    sizes = [len(part) for layout, part in zip(layouts, parts, strict=True) if layout.variable]
+    return Encoded(_head(method, axes, layouts), rows, sizes, bytearray().join(parts), crops)
+
+
+def _head(method: str, axes: tuple[int, int] | None, layouts: Sequence[TensorLayout]) -> bytes:
+    opened = [
+        TensorLayout.of(
+            layout.name,
+            layout.datatype,
+            [-1 if axes and axis == axes[0] else extent for axis, extent in enumerate(layout.dims)],
+        )
+        for layout in layouts
+    ]
+    return Layout(method, axes, tuple(opened)).encode()
 
 
 def from_bytes(data: bytearray, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:

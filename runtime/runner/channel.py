@@ -1,46 +1,34 @@
 """The service's end of the way to one worker: batches out, results back.
 
-A channel is an :class:`~runtime.batching.scheduler.Instance`. ``send`` runs under the scheduler's lock. The
-reader's thread takes in what the worker answers and hands it over to the thread on which the callers are
-answered best, the transport's; in order, and never to two threads at a time. Large payloads are written
-into the channel's own arena and freed when the result has come; the worker's arena is read, and its space
-given back with the ``ack`` of the next batch.
+A channel is an :class:`~runtime.batching.instance.Instance`. ``send`` and ``cancel`` run under the
+scheduler's lock. The reader's thread takes in what the worker answers and hands it over to the thread on
+which the callers are answered best, the transport's; in order, and never to two threads at a time. Large
+payloads are written into the channel's own arena and freed when the result has come; the worker's arena is
+read, and its space given back with the ``ack`` of the next batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from runtime.batching.scheduler import Scheduler
 from runtime.batching.statistics import Stages
 from runtime.batching.task import Batch, Buffer, Result, Task
 from runtime.clock import now_ns
-from runtime.errors import (
-    DeadlineExceeded,
-    InvalidInput,
-    MemoryExhausted,
-    MethodNotFound,
-    ModelError,
-    OutputMismatch,
-    RuntimeServingError,
-)
+from runtime.errors import MemoryExhausted, ModelError, RuntimeServingError, WorkerLost
+from runtime.runner import reports
 from runtime.runner.link import INLINE_BYTES, Link
 from runtime.tensors.arena import Allocator, Arena
-from runtime.tensors.frame import JOINED, KEPT, Frame, Kind, encode
+from runtime.tensors.frame import ALONE, JOINED, KEPT, Frame, Kind, encode
 from runtime.tensors.layout import LayoutTable
 
 log = logging.getLogger(__name__)
-
-_FAILURES: Final[dict[str, type[RuntimeServingError]]] = {
-    kind.reason: kind
-    for kind in (DeadlineExceeded, InvalidInput, MemoryExhausted, MethodNotFound, ModelError, OutputMismatch)
-}
 
 _POST_ATTEMPTS: Final = 4
 """Callers of a batch that are asked for their thread: all of them having gone is rare."""
@@ -76,6 +64,7 @@ class Channel:
         self._allocator = Allocator(self._ours.size)
         self._numbers = itertools.count(1)
         self._running: dict[int, tuple[Batch, int]] = {}
+        self._refused: dict[int, RuntimeServingError] = {}  # of the batch whose result comes next
         self._memory = threading.Lock()  # guards the allocator
         self._layouts = layouts
         self._consumed = 0
@@ -98,7 +87,7 @@ class Channel:
             WorkerLost: the worker is gone; the batch was not taken.
             MemoryExhausted: the arena has no room for a batch of this size.
         """
-        number = next(self._numbers)
+        number = batch.number = next(self._numbers)
         tasks = batch.tasks
         offset = -1
         parts: list[Buffer] = []
@@ -110,7 +99,7 @@ class Channel:
         rows = tuple([task.rows for task in tasks])
         frame = Frame(
             Kind.EXECUTE, number, batch.key.head, rows, tuple(sizes), b"", offset, batch.size_bytes,
-            self._consumed, _latest_deadline(tasks),
+            self._consumed, _latest_deadline(tasks), ALONE if batch.alone else 0,
         )  # fmt: skip
         self._running[number] = (batch, offset)
         try:
@@ -123,6 +112,20 @@ class Channel:
             raise
         if self.link.wants_write:
             self.on_unsent(self)
+
+    def cancel(self, batch: Batch, task: Task) -> None:
+        """Tell the worker that nobody waits for a task of a batch that was sent and not answered.
+
+        It is left out if its batch has not begun; otherwise its answer comes and is dropped. Never raises.
+        """
+        running = self._running.get(batch.number)
+        if running is None or running[0] is not batch:
+            return
+        with contextlib.suppress(WorkerLost, ValueError):  # the reader notices as well; not in this batch
+            frame = Frame(Kind.CANCEL, batch.number, b"", (batch.tasks.index(task),), ack=self._consumed)
+            self.link.send(encode(frame))
+            if self.link.wants_write:
+                self.on_unsent(self)
 
     def abandon(self) -> list[Batch]:
         """Give up what was sent and not answered, oldest first."""
@@ -212,16 +215,27 @@ class Channel:
     def _answer(self, frame: Frame) -> None:
         """Book an answer, refill the worker, answer the tasks; until it is understood the batch runs."""
         batch, offset = self._running[frame.batch]
+        if frame.kind == Kind.REFUSED:
+            self._refused = dict(zip(frame.rows, reports.decode_all(frame.head), strict=True))
+            return
+        refused, self._refused = self._refused, {}
         stages = self._stages(batch, frame)
-        answer = _failure(frame.head) if frame.kind == Kind.FAILURE else self._result(batch, frame, stages)
+        failed = frame.kind == Kind.FAILURE
+        answer = reports.decode(frame.head) if failed else self._result(batch, frame, stages, refused)
         del self._running[frame.batch]
         if offset >= 0 and not frame.flags & KEPT:
             with self._memory:
                 self._allocator.free(offset)
-        timing = frame.timing
-        failed = not isinstance(answer, Result)
-        self._scheduler.finished(self, batch, timing.executed - timing.started, failed=failed, stages=stages)
-        for task in batch.tasks:
+        tasks: Sequence[Task] = batch.tasks
+        if isinstance(answer, Result):
+            self._scheduler.finished(self, batch, stages, refused)
+            if refused:
+                for place, error in refused.items():
+                    self._tell(tasks[place], error)
+                tasks = [task for place, task in enumerate(tasks) if place not in refused]
+        else:
+            tasks = self._scheduler.failed(self, batch, answer, stages)
+        for task in tasks:
             self._tell(task, answer)
         self._consumed += 1
 
@@ -242,18 +256,24 @@ class Channel:
             self._started_ns = timing.started
             self._before_ns = self._finished_ns
         self._finished_ns = timing.finished
-        rows = frame.rows[0] if frame.rows else batch.rows
+        rows, padded = frame.rows or (batch.rows, batch.rows)
         joined = bool(frame.flags & JOINED)
-        return Stages.observe(batch.closed_ns, self._before_ns, timing, now_ns(), rows, joined=joined)
+        return Stages.observe(
+            batch.closed_ns, self._before_ns, timing, now_ns(), rows=rows, padded=padded, joined=joined
+        )
 
-    def _result(self, batch: Batch, frame: Frame, stages: Stages) -> Result:
-        """The outputs, in the frame or in the worker's arena."""
+    def _result(self, batch: Batch, frame: Frame, stages: Stages, refused: Collection[int]) -> Result:
+        """The outputs of all tasks but the refused, in the frame or in the worker's arena."""
+        tasks, rows = len(batch.tasks), batch.rows
+        if refused:
+            tasks -= len(refused)
+            rows -= sum([batch.tasks[place].rows for place in refused])
         payload: Buffer = frame.payload
         if frame.offset >= 0:
             payload = self._theirs.view[frame.offset : frame.offset + frame.length]
         return Result(
-            self._layouts[frame.head], payload, frame.sizes, tasks=len(batch.tasks), rows=batch.rows,
-            timing=frame.timing, executed_rows=frame.rows[0], stages=stages,
+            self._layouts[frame.head], payload, frame.sizes, tasks=tasks, rows=rows, stages=stages,
+            batch=batch,
         )  # fmt: skip
 
 
@@ -271,12 +291,6 @@ def _latest_deadline(tasks: list[Task]) -> int:
     """The instant from which on nobody waits for the batch any more; 0 if somebody waits for ever."""
     deadlines = [task.deadline_ns for task in tasks]
     return 0 if 0 in deadlines else max(deadlines)
-
-
-def _failure(head: bytes) -> RuntimeServingError:
-    """The error that a worker reported."""
-    report = json.loads(head)
-    return _FAILURES.get(report["reason"], ModelError)(report["message"], field=report.get("field"))
 
 
 def _ignore(channel: Channel) -> None:

@@ -1,52 +1,43 @@
-"""Merge, execute, check, split: what happens to batches inside a worker. No I/O, one thread.
+"""Merge, pad, execute, check, split: what happens to batches inside a worker. No I/O, one thread.
 
 The same code runs in a worker process and, through ``Runner.init_local``, in the caller's process.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from frameworks.row_errors import Answer, RowErrors
 from runtime.clock import Clock, now_ns
 from runtime.errors import MethodNotFound, OutputMismatch
-from runtime.tensors import strings
+from runtime.runner.merging import Group, merge, without_skipped
+from runtime.runner.splitting import Share, refuse, split, split_without
 from runtime.tensors.layout import Array, Layout, LayoutTable, TensorLayout
 from store import Signature
 from store.datatypes import from_numpy
 
-Method = Callable[[dict[str, Array]], dict[str, Array]]
-Buffer = bytes | bytearray | memoryview
-
-
-class Group(NamedTuple):
-    """One batch as it came from one service: rows of each task, sizes of BYTES inputs, and the payload."""
-
-    rows: Sequence[int]
-    sizes: Sequence[int]
-    payload: Buffer
-
-
-class Share(NamedTuple):
-    """One group's outputs, ready to be framed."""
-
-    head: bytes
-    sizes: list[int]
-    parts: list[Buffer]
+Method = Callable[[dict[str, Array]], Answer]
 
 
 class Execution(NamedTuple):
     """What became of the merged batch.
 
-    ``executed`` is the instant at which the method returned; ``rows`` what it was given.
+    ``rows`` belong to tasks, ``padded`` is what the method was given; ``executed`` is the instant at which it
+    returned.
     """
 
     shares: list[Share]
     rows: int
+    padded: int
     started: int
     executed: int
+
+
+_NO_OUTPUTS: Final = Layout("", None, ()).encode()
 
 
 class Executor:
@@ -55,13 +46,21 @@ class Executor:
     Args:
         methods: one callable per method, arrays by name in and out.
         signatures: what each method promises.
+        allowed_batch_sizes: rows, ascending; batches of other sizes are padded to the next one with copies
+            of their last row. A batch of more than the largest runs as it is. None given: nothing is padded.
         clock: monotonic nanoseconds.
     """
 
     def __init__(
-        self, methods: Mapping[str, Method], signatures: Mapping[str, Signature], *, clock: Clock = now_ns
+        self,
+        methods: Mapping[str, Method],
+        signatures: Mapping[str, Signature],
+        *,
+        allowed_batch_sizes: Sequence[int] = (),
+        clock: Clock = now_ns,
     ) -> None:
         self._methods = methods
+        self._sizes = allowed_batch_sizes
         self._signatures = signatures
         self._clock = clock
         self.layouts = LayoutTable()
@@ -78,18 +77,43 @@ class Executor:
         method = self._methods.get(layout.method)
         if method is None:
             raise MethodNotFound(f"the model has no method {layout.method!r}", field="method")
-        rows = [row for group in groups for row in group.rows]
-        total = sum(rows)
-        inputs = {
-            tensor.name: _merge(layout, index, groups, total) for index, tensor in enumerate(layout.tensors)
-        }
+        merged = without_skipped(layout, groups)
+        total = sum([sum(group.rows) for group in merged])
+        padded = self._padded(total) if self._sizes and layout.axes else total
+        inputs = merge(layout, merged, padded - total)
         started = self._clock()
         outputs = method(inputs)
         executed = self._clock()
         del inputs
+        if merged is not groups or isinstance(outputs, RowErrors):
+            shares = self._answer_some(layout, outputs, groups, padded)
+        else:
+            arrays = {name: _as_array(value) for name, value in outputs.items()}
+            shares = split(layout, self._describe(layout, arrays, padded), arrays, groups)
+        return Execution(shares, total, padded, started, executed)
+
+    def _padded(self, rows: int) -> int:
+        """The size at which so many rows are executed; without a row there is nothing to pad with."""
+        at = bisect_left(self._sizes, rows)
+        return self._sizes[at] if rows and at < len(self._sizes) else rows
+
+    def _answer_some(
+        self, layout: Layout, outputs: Answer, groups: Sequence[Group], padded: int
+    ) -> list[Share]:
+        """The shares where some tasks were skipped or failed by themselves."""
+        errors: Mapping[int, str] = {}
+        if isinstance(outputs, RowErrors):
+            errors, outputs = outputs.errors, outputs.outputs or {}
+        refused = refuse(layout, groups, errors, padded)
+        if all(len(left_out) == len(group.rows) for group, left_out in zip(groups, refused, strict=True)):
+            return split_without(layout, _NO_OUTPUTS, {}, groups, refused)
+        if errors and not outputs:
+            raise OutputMismatch(
+                f"method {layout.method!r} was given {padded} rows and returned no outputs, but errors for "
+                f"{len(errors)} rows only"
+            )
         arrays = {name: _as_array(value) for name, value in outputs.items()}
-        answer = self._describe(layout, arrays, total)
-        return Execution(_split(layout, answer, arrays, groups), total, started, executed)
+        return split_without(layout, self._describe(layout, arrays, padded), arrays, groups, refused)
 
     def _describe(self, layout: Layout, arrays: Mapping[str, Array], total: int) -> bytes:
         """The head of the outputs, after checking them against the signature and the rows given."""
@@ -102,72 +126,6 @@ class Executor:
             _check_promise(self._signatures[layout.method], tensors, layout.method)
             head = self._heads[key] = Layout("", layout.axes, tensors).encode()
         return head
-
-
-# -- merging ----------------------------------------------------------------------------------------
-
-
-def _merge(layout: Layout, index: int, groups: Sequence[Group], total: int) -> Array:
-    """One input of all groups, along the batch axis."""
-    if len(groups) == 1:
-        pieces = _pieces(layout, index, groups[0])
-    else:
-        pieces = [piece for group in groups for piece in _pieces(layout, index, group)]
-    if len(pieces) == 1:
-        return pieces[0]
-    axis = layout.axes[0] if layout.axes else 0
-    return np.concatenate(pieces, axis=axis)
-
-
-def _pieces(layout: Layout, index: int, group: Group) -> list[Array]:
-    """One input of one group: one array where the bytes lie as they must, else one per task."""
-    tensor = layout.tensors[index]
-    start, sizes = _locate(layout, index, group)
-    if not layout.axes or layout.axes[0] == 0:
-        return [_view(tensor, group.payload, start, sum(sizes), sum(group.rows))]
-    pieces = []
-    for rows, size in zip(group.rows, sizes, strict=True):
-        pieces.append(_view(tensor, group.payload, start, size, rows))
-        start += size
-    return pieces
-
-
-def _locate(layout: Layout, index: int, group: Group) -> tuple[int, list[int]]:
-    """Where an input begins in a group's payload, and the bytes of each task's part of it."""
-    start = 0
-    variable = 0
-    tasks = len(group.rows)
-    for position, tensor in enumerate(layout.tensors):
-        if tensor.variable:
-            sizes = list(group.sizes[variable * tasks : (variable + 1) * tasks])
-            variable += 1
-        else:
-            sizes = [tensor.row_bytes * rows for rows in group.rows]
-        if position == index:
-            return start, sizes
-        start += sum(sizes)
-    raise IndexError(index)
-
-
-def _view(tensor: TensorLayout, payload: Buffer, start: int, size: int, rows: int) -> Array:
-    """An array over a stretch of the payload; a copy only where the bytes must be unpacked or aligned."""
-    shape = tensor.shape(rows)
-    if tensor.variable:
-        flat, _ = strings.decode(
-            memoryview(payload)[start : start + size], tensor.row_elements() * _rows(tensor, rows)
-        )
-        return flat.reshape(shape)
-    if not size:
-        return np.empty(shape, dtype=tensor.dtype)
-    dtype = tensor.dtype
-    array: Array = np.frombuffer(payload, dtype=dtype, count=size // dtype.itemsize, offset=start)
-    if start % dtype.itemsize:
-        array = array.copy()
-    return array.reshape(shape)
-
-
-def _rows(tensor: TensorLayout, rows: int) -> int:
-    return rows if -1 in tensor.dims else 1
 
 
 # -- checking ---------------------------------------------------------------------------------------
@@ -231,53 +189,3 @@ def _check_promise(signature: Signature, tensors: Sequence[TensorLayout], method
                 f"its signature says {spec.datatype} {spec.shape}",
                 field=spec.name,
             )
-
-
-# -- splitting --------------------------------------------------------------------------------------
-
-
-def _split(layout: Layout, head: bytes, arrays: Mapping[str, Array], groups: Sequence[Group]) -> list[Share]:
-    """Cut the outputs along the output axis into the groups' shares."""
-    shares: list[Share] = []
-    begin = 0
-    for group in groups:
-        end = begin + sum(group.rows)
-        share = Share(head, [], [])
-        for array in arrays.values():
-            _cut(layout, array, begin, end, group.rows, share)
-        shares.append(share)
-        begin = end
-    return shares
-
-
-def _cut(layout: Layout, array: Array, begin: int, end: int, rows: Sequence[int], share: Share) -> None:
-    """Append one output's rows ``begin`` to ``end`` to a share, in wire form and task by task."""
-    text = array.dtype.kind in "OSUT"
-    if layout.axes is None:
-        _append(array, text, share)
-        return
-    axis = layout.axes[1]
-    if axis == 0 and not text:
-        part = array[begin:end]
-        share.parts.append(_buffer(part))
-        return
-    for count in rows:
-        index = (slice(None),) * axis + (slice(begin, begin + count),)
-        _append(array[index], text, share)
-        begin += count
-
-
-def _append(array: Array, text: bool, share: Share) -> None:
-    if text:
-        data = strings.encode(array)
-        share.sizes.append(len(data))
-        share.parts.append(data)
-    else:
-        share.parts.append(_buffer(array))
-
-
-def _buffer(array: Array) -> Buffer:
-    """The bytes of an array without a copy where it lies contiguous."""
-    if not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array)
-    return array.reshape(-1).view(np.uint8).data

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from runtime.runner.order import Order
 from runtime.tensors.layout import Array
 from store import Model, ModelStore, Signature, TensorSpec
 from store.datatypes import numpy_dtype
+
+Extents = dict[tuple[str, int], int]
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +32,14 @@ def load(order: Order) -> Executor:
     model = ModelStore(Path(order.store)).get(order.tag)
     adapter = registry.adapter(model.info.module)
     methods = adapter.open_methods(model, LoadOptions(device=order.device, threads=order.threads))
-    warm_up(model, methods, order.max_batch_size)
-    return Executor(methods, model.info.signatures)
+    warm_up(model, methods, order.allowed_batch_sizes or _doubling(order.max_batch_size))
+    return Executor(methods, model.info.signatures, allowed_batch_sizes=order.allowed_batch_sizes)
 
 
-def warm_up(model: Model, methods: Mapping[str, Method], max_batch_size: int) -> None:
-    """Run every method that has specs once for each batch size 1, 2, 4 … max_batch_size.
+def warm_up(model: Model, methods: Mapping[str, Method], sizes: Sequence[int]) -> None:
+    """Run every method that has specs once for each batch size, or just once if it is not batchable.
+
+    Where requests are padded, that is done for each bucket.
 
     The sample that was saved with the model is used where its names fit, zeros elsewhere. A method that
     fails on the saved sample makes the model unloadable; one that fails on zeros is only logged.
@@ -44,9 +49,10 @@ def warm_up(model: Model, methods: Mapping[str, Method], max_batch_size: int) ->
         if signature.inputs is None:
             continue
         real = all(spec.name in saved for spec in signature.inputs)
-        for size in _sizes(signature, max_batch_size):
+        for size, extents in product(sizes if signature.batchable else (1,), _buckets(signature)):
             inputs = {
-                spec.name: _rows(spec, saved.get(spec.name), signature, size) for spec in signature.inputs
+                spec.name: _rows(spec, saved.get(spec.name), signature, size, extents)
+                for spec in signature.inputs
             }
             try:
                 methods[name](inputs)
@@ -57,16 +63,35 @@ def warm_up(model: Model, methods: Mapping[str, Method], max_batch_size: int) ->
                 break
 
 
-def _sizes(signature: Signature, max_batch_size: int) -> Iterator[int]:
+def _doubling(max_batch_size: int) -> list[int]:
+    """1, 2, 4 … and the largest batch size, where all sizes may come."""
+    sizes = [max_batch_size]
     size = 1
-    while signature.batchable and size < max_batch_size:
-        yield size
+    while size < max_batch_size:
+        sizes.insert(-1, size)
         size *= 2
-    yield max_batch_size if signature.batchable else 1
+    return sizes
 
 
-def _rows(spec: TensorSpec, saved: Array | None, signature: Signature, size: int) -> Array:
-    """``size`` rows of the saved sample, or of zeros (empty strings for BYTES)."""
+def _buckets(signature: Signature) -> Iterator[Extents]:
+    """The extents of each bucket by input and axis; of several paddings the first ones together, and so on.
+
+    Without buckets there is no end of them: the sample's extents have to do.
+    """
+    axis = signature.batch_dim[0]
+    for extents in zip_longest(*[padding.buckets for padding in signature.padding]):
+        made: Extents = {}
+        for padding, extent in zip(signature.padding, extents, strict=True):
+            bucket = extent or (padding.buckets[-1] if padding.buckets else 0)
+            axes = padding.inputs if padding.mask is None else (*padding.inputs, (padding.mask, 1 - axis))
+            made.update({pair: bucket for pair in axes if bucket})
+        yield made
+    if not any(padding.buckets for padding in signature.padding):
+        yield {}
+
+
+def _rows(spec: TensorSpec, saved: Array | None, signature: Signature, size: int, extents: Extents) -> Array:
+    """``size`` rows of the saved sample, or of zeros (empty text for BYTES), repeated up to the extents."""
     axis = signature.batch_dim[0]
     if saved is None:
         shape = [1 if extent < 0 else extent for extent in spec.shape]
@@ -76,6 +101,9 @@ def _rows(spec: TensorSpec, saved: Array | None, signature: Signature, size: int
     if not signature.batchable:
         return saved.copy()
     rows: Array = np.take(saved, np.arange(size) % saved.shape[axis], axis=axis)
+    for (name, along), extent in extents.items():
+        if name == spec.name and rows.shape[along]:
+            rows = np.take(rows, np.arange(extent) % rows.shape[along], axis=along)
     return rows
 
 

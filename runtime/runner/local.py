@@ -18,9 +18,12 @@ from typing import Final
 from runtime.config import ModelConfig, model_config
 from runtime.errors import InvalidInput, MethodNotFound, WrongState
 from runtime.runner import arguments
-from runtime.runner.executor import Executor, Group, Share
+from runtime.runner.executor import Executor
+from runtime.runner.merging import Group
+from runtime.runner.splitting import Share
 from runtime.tensors import strings
 from runtime.tensors.layout import Array, Layout, LayoutTable
+from runtime.tensors.padding import cropped
 from store import Model, Signature, default_method
 
 Result = Array | tuple[Array, ...] | dict[str, Array]
@@ -86,7 +89,11 @@ class Runner:
             adapter = registry.adapter(self._model.info.module)
             threads = self._config.threads or len(os.sched_getaffinity(0))
             options = LoadOptions(device=self._config.device.partition(",")[0].strip(), threads=threads)
-            self._executor = Executor(adapter.open_methods(self._model, options), self._model.info.signatures)
+            self._executor = Executor(
+                adapter.open_methods(self._model, options),
+                self._model.info.signatures,
+                allowed_batch_sizes=self._config.batch_sizes,
+            )
             self._thread = ThreadPoolExecutor(1, f"runner-{self._model.info.name}")
 
     def run(self, *args: object, **kwargs: object) -> Result:
@@ -144,7 +151,13 @@ class Runner:
         with self._lock:
             executor = self._ready()[0]
             (share,) = executor.execute(call.head, [Group([call.rows], call.sizes, call.payload)]).shares
-            outputs = dict(_decode(self._layouts[share.head], share, call.rows))
+            for error in share.refused.values():
+                raise error
+            layout = self._layouts[share.head]
+            outputs = dict(_decode(layout, share, call.rows))
+        for tensor in cropped(layout, call.crops) if call.crops else ():
+            kept = tuple([slice(extent) for extent in tensor.shape(call.rows)])
+            outputs[tensor.name] = outputs[tensor.name][kept]
         return _result(outputs)
 
     def _signature(self, method: str) -> Signature:
@@ -197,6 +210,7 @@ class RunnerMethod:
         Raises:
             InvalidInput: the inputs contradict the signature (INVALID_ARGUMENT).
             OutputMismatch: the outputs do (INTERNAL).
+            ModelError: the model returned an error for a row of the call (INTERNAL).
             WrongState: the runner was not initialised, or is closed (FAILED_PRECONDITION).
             Exception: whatever the model's code raised.
 

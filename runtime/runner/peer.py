@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import logging
 import socket
 import weakref
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import MemoryExhausted, RuntimeServingError
-from runtime.runner.executor import Share
+from runtime.runner import reports
 from runtime.runner.link import INLINE_BYTES, Link
+from runtime.runner.splitting import NOBODY, Refused, Share
 from runtime.tensors.arena import Allocator, Arena
 from runtime.tensors.frame import JOINED, KEPT, Frame, Kind, Timing, encode
 
@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Stored(NamedTuple):
-    """A share that no longer refers to the model's arrays: in the arena, or inline, or a failure."""
+    """A share that no longer refers to the model's arrays: in the arena, or inline, or a failure.
+
+    ``refused`` are the tasks that are left out of it.
+    """
 
     kind: Kind
     head: bytes
@@ -32,23 +35,23 @@ class Stored(NamedTuple):
     payload: bytes
     offset: int
     length: int
+    refused: Refused = NOBODY
 
-    def frame(self, batch: int, rows: int, timing: Timing, *, kept: bool, joined: bool = False) -> bytes:
-        """The encoded answer."""
-        return encode(
+    def frame(
+        self, batch: int, rows: tuple[int, ...], timing: Timing, *, kept: bool, joined: bool = False
+    ) -> bytes:
+        """The encoded answer, behind the refusal of the tasks that are left out."""
+        kind, head, sizes, payload, offset, length, refused = self
+        answer = encode(
             Frame(
-                self.kind,
-                batch,
-                self.head,
-                (rows,),
-                tuple(self.sizes),
-                self.payload,
-                self.offset,
-                self.length,
-                flags=KEPT * kept | JOINED * joined,
-                timing=timing,
+                kind, batch, head, rows, tuple(sizes), payload, offset, length, 0, 0,
+                KEPT * kept | JOINED * joined, timing,
             )
-        )
+        )  # fmt: skip
+        if not refused:
+            return answer
+        errors = reports.encode_all(refused.values())
+        return encode(Frame(Kind.REFUSED, batch, errors, tuple(refused))) + answer
 
 
 class Peer:
@@ -74,7 +77,7 @@ class Peer:
         self._lent: dict[int, weakref.ref[NDArray[np.uint8]]] = {}
 
     def receive(self) -> list[Frame]:
-        """The batches that have come; their acks free what the service has read.
+        """The batches and cancellations that have come; their acks free what the service has read.
 
         Raises:
             WorkerLost: the service is gone.
@@ -123,25 +126,26 @@ class Peer:
         length = sum(map(len, share.parts))
         self._answered += 1
         if length <= INLINE_BYTES:
-            return Stored(Kind.RESULT, share.head, share.sizes, b"".join(share.parts), -1, 0)
+            return Stored(Kind.RESULT, share.head, share.sizes, b"".join(share.parts), -1, 0, share.refused)
         offset = self._allocator.allocate(length)
         if offset is None:
             error = MemoryExhausted(
                 f"outputs of {length} bytes do not fit into the arena of {self._ours.size} bytes"
             )
-            return Stored(Kind.FAILURE, _report(error), [], b"", -1, 0)
+            return Stored(Kind.FAILURE, reports.encode(error), [], b"", -1, 0)
         at = offset
         for part in share.parts:
             end = at + len(part)
             self._ours.view[at:end] = part
             at = end
         self._unread.append((self._answered, offset))
-        return Stored(Kind.RESULT, share.head, share.sizes, b"", offset, length)
+        return Stored(Kind.RESULT, share.head, share.sizes, b"", offset, length, share.refused)
 
     def refusal(self, batch: int, error: RuntimeServingError, timing: Timing, *, kept: bool = False) -> bytes:
         """The encoded answer that a batch failed."""
         self._answered += 1
-        return Stored(Kind.FAILURE, _report(error), [], b"", -1, 0).frame(batch, 0, timing, kept=kept)
+        stored = Stored(Kind.FAILURE, reports.encode(error), [], b"", -1, 0)
+        return stored.frame(batch, (), timing, kept=kept)
 
     def close(self) -> None:
         """Close the connection and unmap the arenas."""
@@ -149,7 +153,3 @@ class Peer:
         self.link.close()
         self._theirs.close()
         self._ours.close()
-
-
-def _report(error: RuntimeServingError) -> bytes:
-    return json.dumps({"reason": error.reason, "message": error.message, "field": error.field}).encode()

@@ -1,4 +1,4 @@
-"""One thread that waits on the channels to all workers of a service process."""
+"""One thread that waits on the channels to all workers of a service process, and for alarms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runtime.errors import WorkerLost
+from runtime.runner.alarm import Alarm
 from runtime.runner.channel import Channel
 from runtime.runner.poller import READABLE, WRITABLE, Poller
 
@@ -25,7 +26,7 @@ class Reader:
 
     def __init__(self, on_lost: Callable[[Channel], None]) -> None:
         self._on_lost = on_lost
-        self._poller: Poller[Channel | None] = Poller()
+        self._poller: Poller[Channel | Alarm | None] = Poller()
         self._errands: deque[Callable[[], None]] = deque()
         self._wake_in, self._wake_out = os.pipe()
         for end in (self._wake_in, self._wake_out):
@@ -45,8 +46,17 @@ class Reader:
         """Stop watching a channel and close it; what it has not answered runs elsewhere."""
         self._do(lambda: self._lose(channel))
 
+    def add_alarm(self, alarm: Alarm, on_ring: Callable[[], object]) -> None:
+        """Have an alarm ring from now on; at once if its instant has passed meanwhile."""
+        alarm.on_ring = on_ring
+        self._do(lambda: self._poller.add(alarm.fileno(), alarm))
+
+    def remove_alarm(self, alarm: Alarm) -> None:
+        """Close an alarm; it may still ring until the thread has seen to it."""
+        self._do(lambda: self._silence(alarm))
+
     def stop(self) -> None:
-        """End the thread; channels stay as they are."""
+        """End the thread; channels and alarms stay as they are."""
         self._stopping = True
         self._do(_nothing)
         self._thread.join()
@@ -58,11 +68,13 @@ class Reader:
 
     def _run(self) -> None:
         while not self._stopping:
-            for channel, events in self._poller.wait():
-                if channel is None:
+            for owner, events in self._poller.wait():
+                if isinstance(owner, Channel):
+                    self._serve(owner, events)
+                elif owner is None:
                     os.read(self._wake_in, 4096)
                 else:
-                    self._serve(channel, events)
+                    self._ring(owner)
             while self._errands:
                 errand = self._errands.popleft()
                 try:
@@ -83,6 +95,17 @@ class Reader:
         except Exception:  # a fence: one channel's trouble must not stop the others'
             log.exception("channel_failed", extra={"instance": channel.name})
             self._lose(channel)
+
+    def _ring(self, alarm: Alarm) -> None:
+        try:
+            alarm.ring()
+        except Exception:  # a fence: the thread must go on
+            log.exception("alarm_failed")
+
+    def _silence(self, alarm: Alarm) -> None:
+        if alarm.fileno() in self._poller:
+            self._poller.remove(alarm.fileno())
+            alarm.close()
 
     def _register(self, channel: Channel) -> None:
         self._poller.add(channel.link.fileno(), channel)

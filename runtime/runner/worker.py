@@ -5,7 +5,8 @@ that it is ready, and then serves every service process that the supervisor conn
 
     receive ─► inbox ─► merge what has the same key, up to max_batch_size ─► execute ─► one answer per batch
 
-It ends when the supervisor's control connection ends. A service that goes away takes its batches along.
+What is cancelled before its batch begins is left out of it; what has begun is finished. The process ends
+when the supervisor's control connection ends. A service that goes away takes its batches along.
 """
 
 from __future__ import annotations
@@ -17,23 +18,17 @@ import sys
 from collections import deque
 from typing import Final, NamedTuple
 
-from frameworks.errors import InvalidOutput, UnsupportedInput
 from runtime import logs
 from runtime.clock import now_ns
-from runtime.errors import (
-    DeadlineExceeded,
-    InvalidInput,
-    ModelError,
-    OutputMismatch,
-    RuntimeServingError,
-    WorkerLost,
-)
-from runtime.runner import control, loading
-from runtime.runner.executor import Executor, Group
+from runtime.errors import DeadlineExceeded, RuntimeServingError, WorkerLost
+from runtime.runner import control, failures, loading
+from runtime.runner.executor import Executor
+from runtime.runner.merging import Group
 from runtime.runner.order import Order
 from runtime.runner.peer import Peer, Stored
 from runtime.runner.poller import READABLE, WRITABLE, Poller
-from runtime.tensors.frame import Frame, Timing
+from runtime.runner.splitting import CANCELLED
+from runtime.tensors.frame import ALONE, Frame, Kind, Timing
 
 log = logging.getLogger("runtime.runner.worker")  # this module runs as __main__
 
@@ -41,11 +36,16 @@ _EXPIRED: Final = DeadlineExceeded("every caller's deadline passed while the bat
 
 
 class Arrival(NamedTuple):
-    """A batch that waits to be executed."""
+    """A batch that waits to be executed; of its tasks nobody waits for those in ``skip``."""
 
     peer: Peer
     frame: Frame
     received_ns: int
+    skip: frozenset[int] = frozenset()
+
+    def rows(self) -> int:
+        """Rows that are to be executed."""
+        return sum([rows for task, rows in enumerate(self.frame.rows) if task not in self.skip])
 
 
 class Worker:
@@ -101,9 +101,26 @@ class Worker:
             if events & READABLE:
                 now = now_ns()
                 for frame in peer.receive():
-                    self._inbox.append(Arrival(peer, frame, now))
+                    if frame.kind != Kind.CANCEL:
+                        self._inbox.append(Arrival(peer, frame, now))
+                    elif not self._cancel(peer, frame):
+                        break
         except WorkerLost:
             self._drop(peer)
+
+    def _cancel(self, peer: Peer, cancellation: Frame) -> bool:
+        """Leave out tasks of a batch that has not begun; False if its service turns out to be gone."""
+        for index, arrival in enumerate(self._inbox):
+            if arrival.peer is peer and arrival.frame.batch == cancellation.batch:
+                tasks = len(arrival.frame.rows)
+                skip = arrival.skip.union([task for task in cancellation.rows if task < tasks])
+                if len(skip) < tasks:
+                    self._inbox[index] = arrival._replace(skip=skip)
+                else:
+                    del self._inbox[index]
+                    self._refuse(arrival, CANCELLED, now_ns())
+                break
+        return peer.open
 
     def _drop(self, peer: Peer) -> None:
         """Forget a service that is gone, and its batches."""
@@ -130,14 +147,16 @@ class Worker:
     def _take(self) -> list[Arrival]:
         """The oldest batch and those behind it with the same head that fit beside it."""
         first = self._inbox.popleft()
+        head = first.frame.head
         taken = [first]
-        if not self._inbox or self._executor.layouts[first.frame.head].axes is None:
+        if not self._inbox or first.frame.flags & ALONE or self._executor.layouts[head].axes is None:
             return taken
-        rows = sum(first.frame.rows)
+        rows = first.rows()
         left: deque[Arrival] = deque()
         for arrival in self._inbox:
-            more = sum(arrival.frame.rows)
-            if arrival.frame.head == first.frame.head and rows + more <= self._max_batch_size:
+            more = arrival.rows()
+            fits = arrival.frame.head == head and rows + more <= self._max_batch_size
+            if fits and not arrival.frame.flags & ALONE:
                 rows += more
                 taken.append(arrival)
             else:
@@ -153,34 +172,36 @@ class Worker:
         try:
             stored, rows, started, executed = self._run(arrivals, payloads)
         except Exception as error:  # noqa: BLE001  # a fence: the model's own code may raise anything
-            failure = _failure(error)
+            failure = failures.to_tell(error)
         # From here on nothing of ours refers to the inputs any more: whoever still does is the model.
         for index, (arrival, payload) in enumerate(zip(arrivals, payloads, strict=True)):
-            peer, frame, received = arrival
+            peer, frame, received, _ = arrival
             kept = peer.is_kept(frame, payload)
             if failure is not None:
                 self._refuse(arrival, failure, begun, kept=kept)
             else:
-                timing = Timing(received, started, executed, now_ns())
+                timing = Timing(received, started, executed, now_ns(), begun)
                 data = stored[index].frame(frame.batch, rows, timing, kept=kept, joined=index > 0)
                 self._send(peer, data)
 
     def _run(
         self, arrivals: list[Arrival], payloads: list[memoryview | bytearray]
-    ) -> tuple[list[Stored], int, int, int]:
-        """Execute, and copy the outputs to where the services will read them."""
+    ) -> tuple[list[Stored], tuple[int, int], int, int]:
+        """Execute, and copy the outputs to where the services will read them; with rows and times."""
         groups = [
-            Group(arrival.frame.rows, arrival.frame.sizes, payload)
+            Group(arrival.frame.rows, arrival.frame.sizes, payload, arrival.skip)
             for arrival, payload in zip(arrivals, payloads, strict=True)
         ]
-        shares, rows, started, executed = self._executor.execute(arrivals[0].frame.head, groups)
+        head = arrivals[0].frame.head
+        shares, rows, padded, started, executed = self._executor.execute(head, groups)
         stored = [arrival.peer.store(share) for arrival, share in zip(arrivals, shares, strict=True)]
-        return stored, rows, started, executed
+        return stored, (rows, padded), started, executed
 
     def _refuse(
         self, arrival: Arrival, error: RuntimeServingError, started: int, *, kept: bool = False
     ) -> None:
-        timing = Timing(arrival.received_ns, started, now_ns(), now_ns())
+        now = now_ns()
+        timing = Timing(arrival.received_ns, started, now, now, started)
         self._send(arrival.peer, arrival.peer.refusal(arrival.frame.batch, error, timing, kept=kept))
 
     def _send(self, peer: Peer, data: bytes) -> None:
@@ -193,20 +214,6 @@ class Worker:
             return
         if peer.link.wants_write:
             self._poller.watch(peer.link)
-
-
-def _failure(error: Exception) -> RuntimeServingError:
-    """What to tell the service of an exception; the traceback goes to the log, under an id."""
-    if isinstance(error, RuntimeServingError):
-        log.warning("batch_failed", extra={"reason": error.reason, "cause": error.message})
-        return type(error)(error.message, field=error.field)  # without the frames, which refer to the inputs
-    if isinstance(error, UnsupportedInput):
-        return InvalidInput(error.message, field=error.field)
-    if isinstance(error, InvalidOutput):
-        return OutputMismatch(error.message, field=error.field)
-    identity = f"{now_ns():x}"
-    log.error("model_raised", exc_info=error, extra={"error_id": identity})
-    return ModelError(f"the model raised {type(error).__name__} (error id {identity})")
 
 
 def main(descriptor: int) -> int:

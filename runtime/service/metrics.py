@@ -19,22 +19,39 @@ from runtime.batching.statistics import Statistics, add_up
 from runtime.clock import SECOND
 from runtime.lifecycle.manager import Manager
 from runtime.runner.control import Message
+from runtime.service import learned
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _Labels = tuple[str, str]
 _LABELS: Final = ("model", "version")
 _COUNTERS: Final = {
     "admitted": "Requests that entered the queue.",
-    "rejected": "Requests that the full queue refused.",
+    "rejected": "Requests that were refused at once.",
     "completed": "Requests that were answered with outputs.",
     "failed": "Requests that were answered with an error after they were admitted.",
-    "expired": "Requests whose deadline passed while they were queued.",
-    "cancelled": "Requests whose caller went away while they were queued.",
+    "expired": "Requests that were admitted and became too late.",
+    "cancelled": "Requests whose caller went away before they were answered.",
     "retried": "Requests that were run again because their worker died.",
+    "isolated": "Requests that failed alone, after the batch that failed with them was halved.",
+}
+_WORK: Final = {
+    "batches_rerun": ("reruns", "Parts of failed batches that were run again."),
+    "padding_rows": ("padding_rows", "Rows executed only to fill up to an allowed batch size."),
+    "predictions": ("predictions", "Completed batches whose time in the worker was predicted."),
 }
 _SECONDS: Final = {
-    "queue": "Time that answered requests spent queued, from admission to the closing of their batch.",
-    "execution": "Time that the model's method ran, counted once for each execution.",
+    "queue": (
+        "queue_ns",
+        "Time that answered requests spent queued, from admission to the closing of their batch.",
+    ),
+    "execution": ("execution_ns", "Time that the model's method ran, counted once for each execution."),
+    "prediction_expected": ("predicted_ns", "Time in the worker that was predicted for batches."),
+    "prediction_measured": ("measured_ns", "Time in the worker that these batches really took."),
+    "prediction_error": ("mispredicted_ns", "What these two differed by, whichever way, batch by batch."),
+}
+_BY_REASON: Final = {
+    "batches_dispatched": ("reasons", "Answered batches by why they left the queue when they did."),
+    "requests_dropped": ("drops", "Requests that were refused at once or dropped from the queue."),
 }
 _TIMES: Final = {
     "queue_delay": (
@@ -44,6 +61,7 @@ _TIMES: Final = {
     ),
     "request_duration": ("request_times", "request_ns", "From admission to the answer, answered requests."),
     "execution_duration": ("execution_times", "execution_ns", "Each execution of the model's method."),
+    "hold": ("hold_times", "hold_ns", "How long batches waited for company beside an idle instance."),
 }
 _TIME_EXPONENTS: Final = range(13, 37)
 """Bounds of the histograms of times: powers of two of a nanosecond, from 8 microseconds to 69 seconds."""
@@ -69,21 +87,20 @@ class _Collector(Collector):
         for model in models:
             queued[model["name"], model["version"]] += model["queued_rows"]
         for name, help_text in _COUNTERS.items():
-            counter = CounterMetricFamily(f"runtime_requests_{name}", help_text, labels=_LABELS)
-            for labels, total in totals.items():
-                counter.add_metric(labels, getattr(total, name))
-            yield counter
-        for name, help_text in _SECONDS.items():
-            seconds = CounterMetricFamily(f"runtime_{name}_seconds", help_text, labels=_LABELS)
-            for labels, total in totals.items():
-                seconds.add_metric(labels, getattr(total, f"{name}_ns") / SECOND)
-            yield seconds
+            yield _counter(f"requests_{name}", help_text, totals, name)
+        for name, (counted, help_text) in _WORK.items():
+            yield _counter(name, help_text, totals, counted)
+        for name, (counted, help_text) in _SECONDS.items():
+            yield _counter(f"{name}_seconds", help_text, totals, counted, SECOND)
+        for name, (counted, help_text) in _BY_REASON.items():
+            yield _by_reason(name, help_text, totals, counted)
         for name, (buckets, sum_ns, help_text) in _TIMES.items():
             times = HistogramMetricFamily(f"runtime_{name}_seconds", help_text, labels=_LABELS)
             for labels, total in totals.items():
                 times.add_metric(labels, _cumulated(getattr(total, buckets)), getattr(total, sum_ns) / SECOND)
             yield times
         yield _batch_rows(totals)
+        yield from learned.metrics(models)
         yield from self._gauges(queued)
 
     def _gauges(self, queued: Mapping[_Labels, int]) -> Iterator[Metric]:
@@ -106,6 +123,24 @@ class _Collector(Collector):
         active = GaugeMetricFamily("runtime_active_calls", "RPCs accepted and not over.")
         active.add_metric((), sum(reply["active_calls"] for reply in self._replies))
         yield active
+
+
+def _counter(
+    name: str, help_text: str, totals: Mapping[_Labels, Statistics], counted: str, unit: int = 1
+) -> Metric:
+    """One attribute of the statistics as a counter, in so many of its units."""
+    family = CounterMetricFamily(f"runtime_{name}", help_text, labels=_LABELS)
+    for labels, total in totals.items():
+        family.add_metric(labels, getattr(total, counted) / unit)
+    return family
+
+
+def _by_reason(name: str, help_text: str, totals: Mapping[_Labels, Statistics], counted: str) -> Metric:
+    family = CounterMetricFamily(f"runtime_{name}", help_text, labels=(*_LABELS, "reason"))
+    for labels, total in totals.items():
+        for reason, count in sorted(getattr(total, counted).items()):
+            family.add_metric((*labels, reason), count)
+    return family
 
 
 def _cumulated(times: Sequence[int]) -> list[tuple[str, float]]:

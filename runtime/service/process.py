@@ -21,13 +21,15 @@ from runtime.transport.environment import prepare_environment
 prepare_environment()  # before anything imports grpc
 
 from runtime import logs  # noqa: E402
-from runtime.batching.scheduler import Limits, Scheduler  # noqa: E402
+from runtime.batching.limits import Limits  # noqa: E402
+from runtime.batching.scheduler import Scheduler  # noqa: E402
 from runtime.batching.statistics import Counted  # noqa: E402
 from runtime.clock import now_ns  # noqa: E402
 from runtime.errors import NotReady, RuntimeServingError  # noqa: E402
 from runtime.lifecycle.routes import Route, Routes  # noqa: E402
 from runtime.rpc.statistics import Answer  # noqa: E402
 from runtime.runner import control  # noqa: E402
+from runtime.runner.alarm import Alarm  # noqa: E402
 from runtime.runner.channel import Channel  # noqa: E402
 from runtime.runner.control import Message  # noqa: E402
 from runtime.runner.reader import Reader  # noqa: E402
@@ -108,12 +110,15 @@ class Service:
     def _do_model(self, message: Message, _: list[int]) -> None:
         """Route to a model version; it has no instance yet."""
         signatures = {name: Signature.parse(value) for name, value in message["signatures"].items()}
+        alarm = Alarm()
+        scheduler = make_scheduler(message, alarm)
+        self._reader.add_alarm(alarm, scheduler.pump)
         route = Route(
             name=message["name"],
             version=message["version"],
             module=message["module"],
             signatures=signatures,
-            scheduler=Scheduler(Limits(**message["limits"])),
+            scheduler=scheduler,
             order=message["order"],
         )
         self._by_tag[message["tag"]] = route
@@ -156,6 +161,7 @@ class Service:
                 "instances": route.scheduler.instances,
                 "queued_rows": route.scheduler.queued_rows,
                 "statistics": route.scheduler.snapshot().to_record(),
+                "insight": route.scheduler.insight(),
             }
             for route in self._routes
         ]
@@ -191,6 +197,16 @@ class Service:
         route = self._by_tag[self._tags.pop(channel)]
         self._front.show_health(route)
         log.warning("instance_detached", extra={"instance": channel.name, "left": route.scheduler.instances})
+
+
+def make_scheduler(message: Message, alarm: Alarm) -> Scheduler:
+    """Make the scheduler that a ``model`` message describes; JSON has no tuples, and no numbers as keys."""
+    limits = message["limits"]
+    return Scheduler(
+        Limits(**{**limits, "allowed_batch_sizes": tuple(limits["allowed_batch_sizes"])}),
+        alarm=alarm.set,
+        profile={int(rows): ms for rows, ms in message["profile"].items()},
+    )
 
 
 def main(descriptor: int) -> int:

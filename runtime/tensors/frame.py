@@ -1,12 +1,14 @@
 """The frame: what a service process and a runner worker say to each other. No I/O here.
 
-One frame carries one batch or its result::
+One frame carries one batch, its result, or a word about one of the two::
 
     header (fixed size) | head | rows u32[] | sizes u32[] | payload, unless it lies in the arena
 
 ``head``    says what the payload is (method, names, datatypes, shapes) as bytes that are equal for equal
             batch keys: both sides parse a head once and look it up ever after.
-``rows``    rows of each task of the batch, in order.
+``rows``    of a batch: rows of each of its tasks, in order. Of a result: the rows that were executed
+            together, and those that the model was given, padding included. Of a refusal or a cancellation:
+            which tasks of the batch it is about, by their place in it.
 ``sizes``   bytes of each variable-size (BYTES) tensor of each task: tensor by tensor, task by task.
 ``payload`` the tensors, tensor by tensor, and within a tensor task by task, each in wire form. For a
             batch axis of 0 the bytes of a tensor are thus those of the merged tensor.
@@ -24,32 +26,47 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-HEADER: Final = struct.Struct("<IBBHIIIQQQQQQQQQ")
+HEADER: Final = struct.Struct("<IBBHIIIQQQQQQQQQQ")
 HEADER_BYTES: Final = HEADER.size
 MAX_FRAME_BYTES: Final = 1 << 30
 
 
 class Kind(enum.IntEnum):
-    """What a frame is. A failure's head is a JSON object: reason, message, field."""
+    """What a frame is.
+
+    A service sends ``EXECUTE``, which the worker answers with ``RESULT``, or with ``FAILURE``, whose head is
+    a JSON object: reason, message, field. ``REFUSED`` comes right before the result of the same batch and
+    names the tasks that are left out of it; its head is a JSON list with one such object for each.
+    ``CANCEL`` comes from a service and names tasks that nobody waits for any more; it is not answered.
+    """
 
     EXECUTE = 1
     RESULT = 2
     FAILURE = 3
+    REFUSED = 4
+    CANCEL = 5
 
 
 KEPT: Final = 1
 """Flag of an answer: the model kept a reference to its inputs, so their arena space is never reused."""
 JOINED: Final = 2
 """Flag of an answer: its batch was merged with another, whose answer counts for the execution."""
+ALONE: Final = 4
+"""Flag of a batch: it is executed by itself, never merged with another."""
 
 
 class Timing(NamedTuple):
-    """When a batch was worked on, in nanoseconds of the machine's monotonic clock."""
+    """When a batch was worked on, in nanoseconds of the machine's monotonic clock.
+
+    It was ``received``, merged from ``begun`` on, given to the model at ``started``, returned by it at
+    ``executed``, and its outputs lay ready at ``finished``.
+    """
 
     received: int = 0
     started: int = 0
     executed: int = 0
     finished: int = 0
+    begun: int = 0
 
 
 class Frame(NamedTuple):

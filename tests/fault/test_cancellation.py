@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from store import ModelStore
 from tests.support import rpc
 from tests.support.gate import Gate
 from tests.support.rpc import Caller
-from tests.support.server import Server, eventually
+from tests.support.server import Server, eventually, serving
 
 ROOM = 40
 """``max_queued_rows`` of the gated model; its batches have at most 4 rows."""
@@ -15,14 +18,34 @@ def queued(server: Server) -> float:
     return server.counted("runtime_queued_rows", "gated")
 
 
-def test_cancelled_calls_are_never_executed(shared: Server, caller: Caller, shut: Gate) -> None:
+def admitted(server: Server) -> float:
+    """Calls so far; who waits does so in the queue or, if it is next in turn, at the worker."""
+    return server.counted("runtime_requests_admitted_total", "gated")
+
+
+def calls_left(server: Server) -> float:
+    return server.counted("runtime_active_calls")
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_cancelled_calls_are_never_executed(
+    shared: Server, caller: Caller, shut: Gate, predicted: bool
+) -> None:
+    """Wherever they wait: what is expected to be executed next may lie at the worker already."""
+    if predicted:
+        shut.open()
+        for n in range(30):
+            assert caller.infer(rpc.tagged("gated", [n])).code == "OK"
+        shut.close()
+        shut.forget()
+    before = admitted(shared)
     first = caller.start(rpc.tagged("gated", [-1]))
     visit = shut.next()
     calls = [caller.start(rpc.tagged("gated", [n])) for n in range(ROOM)]
-    eventually(lambda: queued(shared) == ROOM, "all are queued")
+    eventually(lambda: admitted(shared) == before + ROOM + 1, "all wait")
     for call in calls[::2]:
         call.cancel()
-    eventually(lambda: queued(shared) == ROOM // 2, "the cancelled ones are gone")
+    eventually(lambda: calls_left(shared) == 1 + ROOM // 2, "the server knows")
     visit.release()
     shut.open()
     assert first.answer().code == "OK"
@@ -43,7 +66,7 @@ def test_calls_whose_deadline_passes_in_the_queue_are_never_executed(
     hasty = [caller.start(rpc.tagged("gated", [n]), timeout=0.2) for n in range(10)]
     patient = [caller.start(rpc.tagged("gated", [100 + n])) for n in range(10)]
     assert [call.answer().code for call in hasty] == ["DEADLINE_EXCEEDED"] * 10
-    eventually(lambda: queued(shared) == 10, "the server knows")
+    eventually(lambda: calls_left(shared) == 11, "the server knows")
     visit.release()
     shut.open()
     assert [call.answer().outputs["tags"].tolist() for call in patient] == [[100 + n] for n in range(10)]
@@ -52,26 +75,30 @@ def test_calls_whose_deadline_passes_in_the_queue_are_never_executed(
 
 
 def test_a_client_that_vanishes_takes_its_queued_calls_along(shared: Server, shut: Gate) -> None:
+    before = admitted(shared)
     with Caller(shared.target) as stays:
         first = stays.start(rpc.tagged("gated", [-1]))
         visit = shut.next()
         with Caller(shared.target) as vanishes:
             calls = [vanishes.start(rpc.tagged("gated", [n])) for n in range(20)]
-            eventually(lambda: queued(shared) == 20, "all are queued")
-        eventually(lambda: queued(shared) == 0, "all are gone")
+            eventually(lambda: admitted(shared) == before + 21, "all wait")
+        eventually(lambda: calls_left(shared) == 1, "all are gone")
         visit.release()
         assert first.answer().code == "OK"
     assert [call.answer().code for call in calls] == ["CANCELLED"] * 20
     assert shut.seen == [[-1]]
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(
-    shared: Server, caller: Caller, shut: Gate
-) -> None:
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(zoo: ModelStore, shut: Gate) -> None:
+    with serving(zoo, "gated", "tags") as server, Caller(server.target) as caller:
+        check_full_queue(server, caller, shut)
+
+
+def check_full_queue(server: Server, caller: Caller, shut: Gate) -> None:
     first = caller.start(rpc.tagged("gated", [-1]))
     visit = shut.next()
     calls = [caller.start(rpc.tagged("gated", [n] * 4)) for n in range(ROOM // 4)]
-    eventually(lambda: queued(shared) == ROOM, "the queue is full")
+    eventually(lambda: queued(server) == ROOM, "the queue is full")
     for _ in range(20):
         refused = caller.infer(rpc.tagged("gated", [99]))
         assert refused.error is not None

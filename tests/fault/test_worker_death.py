@@ -113,8 +113,8 @@ def test_a_request_that_kills_its_worker_fails_and_the_service_goes_on(zoo: Mode
         services = server.services()
         answer = caller.infer(rpc.tagged("mortal", [1, MARK]))
         assert answer.error is not None
-        assert (answer.code, answer.error.reason) == ("UNAVAILABLE", "worker_lost")
-        assert answer.error.retry_after_s is not None
+        assert (answer.code, answer.error.reason) == ("INTERNAL", "poison_input")
+        assert answer.error.retry_after_s is None
         assert caller.infer(rpc.tagged("tags", [5])).outputs["tags"].tolist() == [5]
         assert caller.infer(rpc.tagged("mortal", [6])).outputs["tags"].tolist() == [6]
         assert [one["restarts"] for one in server.instances("mortal")] == [2]
@@ -128,7 +128,7 @@ def test_neighbours_of_a_request_that_kills_its_worker_are_answered(zoo: ModelSt
         answers = rpc.all_at_once(
             server.target, [*good[:20], rpc.tagged("mortal", [MARK]), *good[20:]], connections=2
         )
-        assert answers.pop(20).code == "UNAVAILABLE"
+        assert answers.pop(20).code == "INTERNAL"
         assert [answer.code for answer in answers] == ["OK"] * 40
         assert [int(answer.outputs["tags"][0]) for answer in answers] == list(range(40))
 

@@ -17,7 +17,9 @@ from runtime.transport.options import TransportOptions
 
 SOURCES = ("manifest", "file", "file of the model", "environment", "flag", "flag of the model")
 KEYS = tuple(
-    name for name, option in options(ModelConfig).items() if option.kind is int and name != "threads"
+    name
+    for name, option in options(ModelConfig).items()
+    if option.kind is int and name not in ("threads", "default_priority_level")  # bounded by another
 )
 
 

@@ -27,7 +27,7 @@ FRAMES = st.builds(
     ack=U64,
     deadline=U64,
     flags=st.integers(0, 255),
-    timing=st.builds(Timing, U64, U64, U64, U64),
+    timing=st.builds(Timing, U64, U64, U64, U64, U64),
 )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
+from frameworks import RowErrors
 from runtime.batching.task import Result
-from runtime.runner.executor import Executor, Group, Share
+from runtime.errors import RuntimeServingError
+from runtime.runner.executor import Executor
+from runtime.runner.merging import Group
+from runtime.runner.splitting import Share
 from runtime.tensors import strings
-from runtime.tensors.frame import Timing
 from runtime.tensors.layout import Array, Layout, TensorLayout
 from store import Signature
 from store.datatypes import from_numpy
 
 Inputs = dict[str, Array]
-Method = Callable[[Inputs], Inputs]
+Method = Callable[[Inputs], Inputs | RowErrors]
+Outcome = Inputs | RuntimeServingError
 
 
 def raw(array: Array) -> bytes:
@@ -46,7 +50,7 @@ def head_of(task: Inputs, axes: tuple[int, int] | None, method: str = "f") -> by
     return Layout(method, axes, tuple(tensors)).encode()
 
 
-def group_of(tasks: Sequence[Inputs], axes: tuple[int, int] | None) -> Group:
+def group_of(tasks: Sequence[Inputs], axes: tuple[int, int] | None, skip: Collection[int] = ()) -> Group:
     """The tasks of one service's batch."""
     payload = bytearray()
     sizes: list[int] = []
@@ -57,11 +61,15 @@ def group_of(tasks: Sequence[Inputs], axes: tuple[int, int] | None) -> Group:
             if task[name].dtype.kind in "OSU":
                 sizes.append(len(part))
     rows = [next(iter(task.values())).shape[axes[0]] if axes else 1 for task in tasks]
-    return Group(rows, sizes, payload)
+    return Group(rows, sizes, payload, frozenset(skip))
 
 
-def executor(method: Method, signature: Signature | None = None) -> Executor:
-    return Executor({"f": method}, {"f": signature or Signature(batchable=True)})
+def executor(
+    method: Method, signature: Signature | None = None, *, allowed_batch_sizes: Sequence[int] = ()
+) -> Executor:
+    return Executor(
+        {"f": method}, {"f": signature or Signature(batchable=True)}, allowed_batch_sizes=allowed_batch_sizes
+    )
 
 
 def run(
@@ -78,6 +86,13 @@ def run(
     return [outputs_of(share, group) for share, group in zip(execution.shares, framed, strict=True)]
 
 
+def outcomes_of(share: Share, group: Group) -> list[Outcome]:
+    """What each task of a group gets: its outputs, or why it has none."""
+    rows = [count for index, count in enumerate(group.rows) if index not in share.refused]
+    answered = iter(outputs_of(share, group._replace(rows=rows)))
+    return [share.refused.get(index) or next(answered) for index in range(len(group.rows))]
+
+
 def outputs_of(share: Share, group: Group) -> list[Inputs]:
     """A share's outputs, task by task, as a service takes it apart."""
     layout = Layout.decode(share.head)
@@ -87,8 +102,6 @@ def outputs_of(share: Share, group: Group) -> list[Inputs]:
         share.sizes,
         tasks=len(group.rows),
         rows=sum(group.rows),
-        timing=Timing(),
-        executed_rows=0,
     )
     taken = []
     for rows in group.rows:

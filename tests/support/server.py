@@ -271,6 +271,6 @@ def _is_alive(pid: int, created: float) -> bool:
         process = psutil.Process(pid)
         if process.create_time() != created:
             return False
-        return process.status() != psutil.STATUS_ZOMBIE or len(os.listdir(f"/proc/{pid}/task")) > 1
+        return process.status() != psutil.STATUS_ZOMBIE or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except (psutil.NoSuchProcess, FileNotFoundError):
         return False

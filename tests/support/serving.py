@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from protos import open_inference_pb2 as pb
-from runtime.batching.scheduler import Limits, Scheduler
-from runtime.batching.task import Batch, Result
+from runtime.batching.limits import Limits
+from runtime.batching.scheduler import Scheduler
+from runtime.batching.statistics import Stages
+from runtime.batching.task import Batch, Result, Task
 from runtime.errors import ModelError, RuntimeServingError
 from runtime.lifecycle.routes import Route, Routes
-from runtime.runner.executor import Executor, Group
-from runtime.tensors.frame import Timing
+from runtime.runner.executor import Executor
+from runtime.runner.merging import Group
 from runtime.tensors.layout import LayoutTable
 from store import Signature, TensorSpec
 from store.datatypes import from_numpy
@@ -36,6 +38,9 @@ class Inline:
 
     def send(self, batch: Batch) -> None:
         self.running.append(batch)
+
+    def cancel(self, batch: Batch, task: Task) -> None:
+        """Too late."""
 
     def abandon(self) -> list[Batch]:
         running, self.running = self.running, []
@@ -64,14 +69,14 @@ class Inline:
             failure = error
         except ArithmeticError:
             failure = ModelError("the model raised")
-        self._scheduler.finished(self, batch, EXECUTION_NS, failed=failure is not None)
+        stages = Stages.bare(batch.closed_ns, EXECUTION_NS, batch.closed_ns + EXECUTION_NS, batch.rows)
         if failure is not None:
-            for task in batch.tasks:
+            for task in self._scheduler.failed(self, batch, failure, stages):
                 task.fail(failure)
             return
+        self._scheduler.finished(self, batch, stages)
         result = Result(
-            self._layouts[share.head], b"".join(share.parts), share.sizes, tasks=len(rows), rows=sum(rows),
-            timing=Timing(), executed_rows=sum(rows),
+            self._layouts[share.head], b"".join(share.parts), share.sizes, tasks=len(rows), rows=sum(rows)
         )  # fmt: skip
         for task in batch.tasks:
             task.succeed(result)

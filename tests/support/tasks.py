@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runtime.batching.task import BatchKey, Buffer, Result, Task
+from runtime.tensors.layout import Layout, TensorLayout
 
 KEY = BatchKey(b"rows", batchable=True, variable=(False,))
 
 
 def key(name: str = "k", *, batchable: bool = True, inputs: int = 1) -> BatchKey:
     return BatchKey(name.encode(), batchable=batchable, variable=(False,) * inputs)
+
+
+def real_key(method: str = "f", *, batchable: bool = True) -> BatchKey:
+    """A key with a head that can be read: one byte per row."""
+    axes, shape = ((0, 0), (-1,)) if batchable else (None, (1,))
+    head = Layout(method, axes, (TensorLayout.of("x", "UINT8", shape),)).encode()
+    return BatchKey(head, batchable=batchable, variable=(False,))
 
 
 class RecordingTask(Task):
@@ -20,11 +28,14 @@ class RecordingTask(Task):
 
     def __init__(
         self, of: BatchKey = KEY, rows: int = 1, *, size: int = 4, deadline_ns: int = 0, label: object = None,
-        parts: Sequence[Buffer] | None = None,
+        parts: Sequence[Buffer] | None = None, priority: int = 0,
     ) -> None:  # fmt: skip
-        super().__init__(of, rows, [bytes(size)] if parts is None else parts, deadline_ns)
+        super().__init__(of, rows, [bytes(size)] if parts is None else parts, deadline_ns, priority)
         self.label = label
         self.outcomes: list[list[bytes] | Exception] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.label or hex(id(self))}: {self.rows} rows, {self.state.name}>"
 
     def succeed(self, result: Result) -> None:
         self.outcomes.append([bytes(part) for part in result.take(self.rows)])
@@ -43,3 +54,7 @@ class RecordingTask(Task):
         (outcome,) = self.outcomes
         assert isinstance(outcome, list), outcome
         return outcome
+
+
+class WeaklyKnown(RecordingTask):
+    """Can be referred to weakly, to see whether anybody keeps it."""

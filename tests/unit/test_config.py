@@ -277,3 +277,75 @@ def test_direct_construction_names_every_wrong_field() -> None:
 def test_nothing_is_read_when_the_module_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "RUNTIME_PORT", "1")
     assert ServerConfig().port == 8001
+
+
+# -- batching ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"), [("", ()), ("8", (8,)), ("1,2,4,128", (1, 2, 4, 128)), (" 1, 8 ", (1, 8))]
+)
+def test_the_last_allowed_batch_size_is_the_largest_batch(text: str, sizes: tuple[int, ...]) -> None:
+    chosen = ModelConfig(allowed_batch_sizes=text)
+    assert chosen.batch_sizes == sizes
+    assert chosen.max_batch_size == (sizes[-1] if sizes else 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("2,1", "must ascend, unlike '2,1'"),
+        ("1,1", "must ascend"),
+        ("1,99999", "must end with at most 65536"),
+        ("0,1", "must be ascending numbers of rows with commas, such as 1,2,4,8, not '0,1'"),
+        ("1;2", "must be ascending numbers"),
+        ("1,", "must be ascending numbers"),
+        ("-1", "must be ascending numbers"),
+    ],
+)
+def test_allowed_batch_sizes_that_make_no_sense_are_refused_with_their_source(
+    text: str, problem: str
+) -> None:
+    message = refusal(f"[models.a]\nallowed_batch_sizes = '{text}'\n")
+    assert message.startswith(f"[models.a] allowed_batch_sizes {problem}")
+    assert message.endswith("(file options.toml)")
+
+
+@pytest.mark.parametrize(
+    ("levels", "default", "chosen"), [(3, 0, 2), (1, 0, 1), (2, 0, 1), (5, 0, 3), (4, 4, 4), (4, 1, 1)]
+)
+def test_the_default_level_is_the_middle_one_unless_it_is_named(
+    levels: int, default: int, chosen: int
+) -> None:
+    found = ModelConfig(priority_levels=levels, default_priority_level=default)
+    assert found.default_priority_level == chosen
+
+
+def test_a_default_level_beyond_the_levels_is_refused_with_where_both_came_from() -> None:
+    settings = load("[models.a]\npriority_levels = 2\n", {"RUNTIME_MODEL_DEFAULT_PRIORITY_LEVEL": "3"})
+    assert settings.model("b").default_priority_level == 3
+    with pytest.raises(ConfigError, match="must be at most priority_levels, 2, not 3") as caught:
+        settings.model("a")
+    assert str(caught.value).startswith("[models.a] ")
+    assert "from file options.toml" in str(caught.value)
+    assert "from environment RUNTIME_MODEL_DEFAULT_PRIORITY_LEVEL" in str(caught.value)
+    with pytest.raises(ConfigError, match="from argument"):
+        config.model_config("a", {}, {"default_priority_level": 4})
+
+
+def test_how_a_model_is_batched_may_be_saved_with_it() -> None:
+    options = {
+        "allowed_batch_sizes": "1,8", "max_queue_delay_ms": 0, "slo_ms": 30, "max_queue_ms": 500.5,
+        "priority_levels": 1, "isolation_depth": 0,
+    }  # fmt: skip
+    chosen = load("[model]\nslo_ms = 20.5\n").model("a", options)
+    assert (chosen.batch_sizes, chosen.max_batch_size, chosen.max_queue_delay_ms) == ((1, 8), 8, 0)
+    assert (chosen.slo_ms, chosen.max_queue_ms, chosen.isolation_depth) == (20.5, 500.5, 0)
+
+
+@pytest.mark.parametrize(
+    "toml",
+    ["max_queue_delay_ms = -2", "slo_ms = nan", "slo_ms = '5'", "max_queue_ms = 0", "isolation_depth = 17"],
+)
+def test_bounds_of_batching_are_kept(toml: str) -> None:
+    assert f"[model] {toml.split(maxsplit=1)[0]} must be" in refusal(f"[model]\n{toml}\n")

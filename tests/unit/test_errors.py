@@ -25,6 +25,8 @@ def test_each_class_is_made_from_a_message_and_a_field(kind: type[errors.Runtime
     error = kind("what is wrong", field="at")
     assert (str(error), error.message, error.field) == ("what is wrong", "what is wrong", "at")
     assert kind("no field").field is None
+    assert kind("no field").retry_after_ms is None
+    assert kind("later", retry_after_ms=7).retry_after_ms == 7
 
 
 @pytest.mark.parametrize("kind", CLASSES)

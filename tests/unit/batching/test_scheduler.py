@@ -6,18 +6,22 @@ import traceback
 
 import pytest
 
+from runtime.batching.policy import Greedy
 from runtime.batching.task import State
 from runtime.errors import (
-    DeadlineExceeded,
+    DeadlineUnreachable,
     Draining,
     MemoryExhausted,
     ModelError,
     NotReady,
     QueueFull,
+    TaskTooLarge,
 )
 from tests.support.instances import FakeInstance
-from tests.support.scheduling import LONG, A, B, OneAhead, Rig
-from tests.support.tasks import RecordingTask
+from tests.support.scheduling import LONG, NO_LIMIT, A, B, OneAhead, Rig
+from tests.support.tasks import RecordingTask, key
+
+ALONE = key("alone", batchable=False)
 
 
 def test_an_idle_instance_takes_what_is_queued_as_one_batch() -> None:
@@ -26,7 +30,7 @@ def test_an_idle_instance_takes_what_is_queued_as_one_batch() -> None:
     rig.submit(*tasks)
     (batch,) = rig.only.running
     assert batch.tasks == tasks
-    assert (batch.rows, batch.closed_ns) == (5, rig.clock.now_ns)
+    assert (batch.rows, batch.closed_ns, batch.reason) == (5, rig.clock.now_ns, "idle")
     assert all(task.state is State.RUNNING for task in tasks)
     assert rig.scheduler.busy
 
@@ -53,12 +57,12 @@ def test_what_waited_leaves_when_the_instance_is_free() -> None:
     assert not rig.scheduler.busy
 
 
-def test_a_batch_never_has_more_rows_or_bytes_than_the_limits() -> None:
+def test_a_batch_never_has_more_rows_or_bytes_than_the_limits_and_smaller_tasks_fill_it() -> None:
     rig = Rig(max_batch_size=4, max_batch_bytes=10)
-    rig.submit(*(RecordingTask(A, 3) for _ in range(2)), *(RecordingTask(A, size=6) for _ in range(2)))
-    while rig.only.running:
-        rig.only.finish(rig.scheduler)
-    assert [batch.rows for batch in rig.only.sent] == [3, 4, 1]
+    tasks = [RecordingTask(A, 3) for _ in range(2)] + [RecordingTask(A, size=6) for _ in range(2)]
+    rig.submit(*tasks)
+    rig.finish_all()
+    assert [batch.tasks for batch in rig.only.sent] == [[tasks[0], tasks[2]], [tasks[1], tasks[3]]]
 
 
 def test_tasks_of_different_keys_never_share_a_batch() -> None:
@@ -66,6 +70,14 @@ def test_tasks_of_different_keys_never_share_a_batch() -> None:
     rig.submit(RecordingTask(A), RecordingTask(B), RecordingTask(A))
     assert [[batch.key for batch in instance.sent] for instance in rig.instances] == [[A], [B]]
     assert rig.instances[0].sent[0].rows == 2
+
+
+def test_what_cannot_be_merged_runs_alone() -> None:
+    rig = Rig()
+    tasks = [RecordingTask(ALONE) for _ in range(3)]
+    rig.submit(*tasks)
+    rig.finish_all()
+    assert [batch.tasks for batch in rig.only.sent] == [[task] for task in tasks]
 
 
 def test_no_instance_is_idle_while_work_is_queued() -> None:
@@ -85,13 +97,45 @@ def test_an_instance_that_comes_late_takes_what_waits() -> None:
     assert rig.scheduler.instances == 1
 
 
-def test_nothing_is_sent_ahead_to_a_busy_instance() -> None:
+def test_nothing_is_sent_ahead_to_a_busy_instance_of_which_nothing_is_known() -> None:
     rig = Rig()
     rig.occupied()
     for _ in range(3):
         rig.submit(RecordingTask(A))
     assert len(rig.only.running) == 1
     assert rig.scheduler.queued_rows == 3
+
+
+def test_the_limit_of_a_key_bounds_its_batches() -> None:
+    rig = Rig()
+    A.limit = 2
+    rig.submit(*(RecordingTask(A) for _ in range(3)), *(RecordingTask(B) for _ in range(3)))
+    rig.finish_all()
+    assert sorted((batch.key.head, batch.rows) for batch in rig.only.sent) == [
+        (b"a", 1),
+        (b"a", 2),
+        (b"b", 3),
+    ]
+
+
+def test_a_policy_sees_when_each_instance_is_expected_to_be_idle() -> None:
+    ends: list[int] = []
+
+    class Predicts(OneAhead):
+        def decide(self, queue, seats, now_ns):  # type: ignore[no-untyped-def]
+            ends.append(seats[0].ends_ns)
+            return super().decide(queue, seats, now_ns)._replace(predicted_ns=LONG)
+
+    rig = Rig(policy=Predicts(1))
+    now = rig.clock.now_ns
+    rig.submit(*(RecordingTask(A) for _ in range(3)))
+    assert ends == [0, now + LONG, now + 2 * LONG]  # one after the other
+    rig.clock.advance(LONG + 5)
+    rig.only.finish(rig.scheduler, execution_ns=LONG + 5)
+    assert ends[3:] == [now + 5 + 2 * LONG]  # the second begins when the first has ended
+
+
+# -- admission --------------------------------------------------------------------------------------
 
 
 def test_full_queue_rejects_at_once_and_leaves_the_task_alone() -> None:
@@ -101,67 +145,40 @@ def test_full_queue_rejects_at_once_and_leaves_the_task_alone() -> None:
     task = RecordingTask(A)
     with pytest.raises(QueueFull):
         rig.scheduler.submit(task)
-    assert task.outcomes == []
-    assert (rig.scheduler.statistics.rejected, rig.scheduler.statistics.admitted) == (1, 2)
+    assert (task.outcomes, task.state) == ([], State.NEW)
+    s = rig.scheduler.statistics
+    assert (s.rejected, s.admitted, s.drops) == (1, 2, {"queue_full": 1})
 
 
-# -- deadlines and cancellation ---------------------------------------------------------------------
+def test_a_task_larger_than_the_queue_may_ever_be_is_refused() -> None:
+    rig = Rig(max_queued_rows=8)
+    with pytest.raises(TaskTooLarge, match="9 rows, the queue holds at most 8"):
+        rig.scheduler.submit(RecordingTask(A, 9))
+    rig.submit(RecordingTask(A, 8))
+    assert rig.scheduler.statistics.drops == {"task_too_large": 1}
 
 
-def test_expired_work_never_starts() -> None:
-    rig = Rig()
-    rig.occupied()
-    late = RecordingTask(A, deadline_ns=rig.clock.now_ns + 10)
-    on_time = RecordingTask(A, deadline_ns=rig.clock.now_ns + 11)
-    rig.submit(late, on_time)
-    rig.clock.advance(10)
-    rig.only.finish(rig.scheduler)
-    assert isinstance(late.error, DeadlineExceeded)
-    assert rig.only.running[0].tasks == [on_time]
-    assert rig.scheduler.statistics.expired == 1
+def test_a_policy_may_refuse_and_its_reason_is_counted() -> None:
+    class Refusing(Greedy):
+        def refusal(self, task: object, *rest: object) -> DeadlineUnreachable:  # type: ignore[override]
+            return DeadlineUnreachable("no")
 
-
-def test_a_lane_in_which_all_expired_does_not_hold_up_the_next() -> None:
-    rig = Rig()
-    rig.occupied()
-    late = [RecordingTask(A, deadline_ns=rig.clock.now_ns + 1) for _ in range(3)]
-    other = RecordingTask(B)
-    rig.submit(*late, other)
-    rig.clock.advance(1)
-    rig.only.finish(rig.scheduler)
-    assert rig.only.running[0].tasks == [other]
-    assert all(isinstance(task.error, DeadlineExceeded) for task in late)
-
-
-def test_cancelled_work_never_starts_and_is_not_answered() -> None:
-    rig = Rig()
-    rig.occupied()
-    task = RecordingTask(A)
-    rig.submit(task)
-    rig.scheduler.cancel(task)
-    rig.scheduler.cancel(task)
-    rig.only.finish(rig.scheduler)
-    assert (task.outcomes, task.state, len(rig.only.sent)) == ([], State.DONE, 1)
-    assert rig.scheduler.statistics.cancelled == 1
+    rig = Rig(policy=Refusing(8, NO_LIMIT))
+    with pytest.raises(DeadlineUnreachable):
+        rig.scheduler.submit(RecordingTask(A))
+    s = rig.scheduler.statistics
+    assert (s.rejected, s.admitted, s.drops) == (1, 0, {"deadline_unreachable": 1})
     assert not rig.scheduler.busy
 
 
-def test_cancelling_what_runs_leaves_the_batch_alone() -> None:
-    rig = Rig()
-    task = rig.occupied()
-    rig.scheduler.cancel(task)
-    assert task.state is State.RUNNING
-    rig.only.finish(rig.scheduler)
-    assert len(task.outcomes) == 1
-    assert rig.scheduler.statistics.cancelled == 0
-
-
-def test_cancelling_what_is_done_does_nothing() -> None:
-    rig = Rig()
-    task = rig.occupied()
-    rig.only.finish(rig.scheduler)
-    rig.scheduler.cancel(task)
-    assert rig.balance() == (1, 1)
+def test_a_task_without_a_level_has_the_model_s_and_more_urgent_ones_overtake_it() -> None:
+    rig = Rig(max_batch_size=1, default_priority_level=2)
+    rig.occupied()
+    plain, low, high = RecordingTask(A), RecordingTask(A, priority=3), RecordingTask(A, priority=1)
+    rig.submit(low, plain, high)
+    rig.finish_all()
+    assert [batch.tasks for batch in rig.only.sent[1:]] == [[high], [plain], [low]]
+    assert plain.priority == 2
 
 
 # -- failures ---------------------------------------------------------------------------------------
@@ -185,6 +202,31 @@ def test_failed_batches_are_counted_as_failed() -> None:
     rig.only.finish(rig.scheduler, failed=True)
     assert isinstance(task.error, ModelError)
     assert (rig.scheduler.statistics.failed, rig.scheduler.statistics.completed) == (1, 0)
+
+
+def test_a_task_that_its_worker_refuses_fails_alone_and_the_others_are_answered() -> None:
+    rig = Rig()
+    tasks = [RecordingTask(A, rows) for rows in (1, 2, 4)]
+    rig.submit(*tasks)
+    rig.only.finish(rig.scheduler, refused={1: ModelError("this one")})
+    assert isinstance(tasks[1].error, ModelError)
+    assert [tasks[0].outputs, tasks[2].outputs] == [[], []]
+    s = rig.scheduler.statistics
+    assert (s.failed, s.completed, s.rows) == (1, 2, 5)
+
+
+def test_a_caller_who_cannot_be_told_is_not_his_neighbours_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    class Unreachable(RecordingTask):
+        def fail(self, error: Exception) -> None:
+            raise OSError("gone")
+
+    rig = Rig()
+    rig.occupied()
+    waiting = RecordingTask(A)
+    rig.submit(Unreachable(A), waiting)
+    rig.scheduler.close()
+    assert isinstance(waiting.error, NotReady)
+    assert [record.msg for record in caplog.records] == ["answer_failed"]
 
 
 def test_statistics_add_up_times_and_sizes() -> None:
@@ -239,10 +281,11 @@ def test_what_is_lost_after_closing_is_answered_although_nobody_can_run_it() -> 
 
 
 def test_another_policy_can_be_given() -> None:
-    rig = Rig(policy=OneAhead())
+    rig = Rig(policy=OneAhead(1))
     for _ in range(3):
         rig.submit(RecordingTask(A))
     assert len(rig.only.running) == 2
+    assert rig.scheduler.insight() == {}
 
 
 def test_a_snapshot_does_not_change_any_more() -> None:

@@ -6,27 +6,42 @@ import struct
 
 from runtime.batching.task import Batch, BatchKey, Result, State
 from runtime.tensors import strings
-from runtime.tensors.frame import Timing
 from runtime.tensors.layout import Layout, TensorLayout
 from tests.support.tasks import KEY, RecordingTask, key
 
 
 def result(layout: Layout, payload: bytes, sizes: list[int], rows: list[int]) -> Result:
-    return Result(
-        layout, payload, sizes, tasks=len(rows), rows=sum(rows), timing=Timing(), executed_rows=sum(rows)
-    )
+    return Result(layout, payload, sizes, tasks=len(rows), rows=sum(rows))
 
 
 def test_a_new_task_knows_its_size_and_nothing_else() -> None:
     one, two = RecordingTask(rows=2, size=12), RecordingTask(parts=[b"abc", memoryview(b"de")], deadline_ns=9)
     assert (one.size_bytes, two.size_bytes) == (12, 5)
     assert (one.state, one.attempts, one.deadline_ns, two.deadline_ns) == (State.NEW, 0, 0, 9)
+    assert (one.priority, one.order_ns, one.enqueued_ns, list(one.pieces)) == (0, 0, 0, [])
+
+
+def test_any_thread_will_do_for_a_task_that_says_nothing_else() -> None:
+    ran: list[int] = []
+    assert RecordingTask().post(lambda: ran.append(1)) is False
+    assert ran == []
 
 
 def test_a_batch_adds_its_tasks_up() -> None:
     tasks = [RecordingTask(rows=2, size=8), RecordingTask(rows=3, size=12)]
     batch = Batch(KEY, list(tasks), 5)
     assert (batch.rows, batch.size_bytes, batch.closed_ns, batch.tasks) == (5, 20, 5, tasks)
+
+
+def test_a_batch_says_why_it_left_and_what_is_expected_of_it() -> None:
+    plain = Batch(KEY, [RecordingTask()], 5)
+    assert (plain.reason, plain.predicted_ns, plain.held_ns, plain.alone, plain.depth) == ("", 0, 0, False, 0)
+    told = Batch(KEY, [RecordingTask()], 5, reason="held", predicted_ns=7.5, held_ns=3, alone=True, depth=2)
+    assert (told.reason, told.predicted_ns, told.held_ns, told.alone, told.depth) == ("held", 7.5, 3, True, 2)
+
+
+def test_a_key_knows_nothing_and_bounds_nothing_at_first() -> None:
+    assert (key().curve, key().limit) == (None, 0)
 
 
 def test_keys_are_compared_by_identity() -> None:
@@ -81,7 +96,7 @@ def test_outputs_without_elements_are_empty() -> None:
 def test_a_view_of_the_payload_is_sliced_and_not_copied() -> None:
     layout = Layout("", (0, 0), (TensorLayout.of("y", "UINT8", (-1,)),))
     payload = memoryview(b"abc")
-    answer = Result(layout, payload, (), tasks=1, rows=3, timing=Timing(), executed_rows=3)
+    answer = Result(layout, payload, (), tasks=1, rows=3)
     (part,) = answer.take(3)
     assert isinstance(part, memoryview)
     assert bytes(part) == b"abc"

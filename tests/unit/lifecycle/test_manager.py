@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 import pytest
 
 from frameworks import python
+from runtime.batching.limits import Limits
 from runtime.config import ServerConfig, Settings
 from runtime.errors import LoadFailed
 from runtime.lifecycle.instance import MAX_LOAD_FAILURES
 from runtime.lifecycle.manager import Manager
+from runtime.runner.alarm import Alarm
+from runtime.service.process import make_scheduler
 from store import Model, ModelStore
+from store.profiles import ProfileStore
 from tests.support.children import FakeChild
 from tests.support.clock import FakeClock
 from tests.support.virtual_loop import run, until
@@ -126,6 +131,44 @@ def test_instances_share_the_cores_and_have_names_of_their_own(make: Make) -> No
         orders = [worker.heard[0] for worker in server.workers]
         assert len({order["instance"] for order in orders}) == 4
         assert all(order["threads"] >= 1 for order in orders)
+
+    in_loop(main)
+
+
+def test_services_and_workers_are_told_how_a_model_is_batched(
+    children: list[FakeChild], clock: FakeClock, tmp_path: Path
+) -> None:
+    options = {"allowed_batch_sizes": "1,2,8", "slo_ms": 30.5, "priority_levels": 5, "max_queue_delay_ms": 0}
+    model = python.save_model("m", len, store=ModelStore(tmp_path / "models"), options=options)
+    ProfileStore(tmp_path / "profiles").save(model.tag, {"curve": {"1": 0.5, "8": 2}})
+
+    async def main() -> None:
+        server = Server(children, [model])
+        await server.start()
+        (described,) = server.frontends[0].of_type("model")
+        message = json.loads(json.dumps(described))  # as it travels
+        scheduler = make_scheduler(message, Alarm())
+        limits = scheduler.limits
+        assert (limits.allowed_batch_sizes, limits.max_batch_size) == ((1, 2, 8), 8)
+        assert (limits.slo_ms, limits.max_queue_ms, limits.max_queue_delay_ms) == (30.5, 10_000, 0)
+        assert (limits.priority_levels, limits.default_priority_level, limits.isolation_depth) == (5, 3, 16)
+        assert message["profile"] == {"1": 0.5, "8": 2}
+        assert scheduler.insight()["curve"]
+        (order,) = [worker.heard[0] for worker in server.workers]
+        assert (list(order["allowed_batch_sizes"]), order["max_batch_size"]) == ([1, 2, 8], 8)
+
+    in_loop(main)
+
+
+def test_without_options_the_limits_of_a_scheduler_are_its_defaults(make: Make) -> None:
+    async def main() -> None:
+        server = make()
+        await server.start()
+        described = server.frontends[0].of_type("model")[0]
+        scheduler = make_scheduler(json.loads(json.dumps(described)), Alarm())
+        bytes_of_arena = scheduler.limits.max_batch_bytes
+        assert scheduler.limits == Limits(max_batch_bytes=bytes_of_arena)
+        assert described["profile"] == {}
 
     in_loop(main)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from protos import open_inference_pb2 as pb
-from runtime.errors import DatatypeMismatch, InvalidInput
+from runtime.errors import DatatypeMismatch, InvalidInput, OutputMismatch
 from runtime.rpc.answer import Template
 from runtime.tensors import strings
 from runtime.tensors.layout import Layout, TensorLayout
+from runtime.tensors.padding import Crop
 
 Y = TensorLayout.of("y", "FP32", (-1, 2))
 T = TensorLayout.of("t", "BYTES", (-1,))
@@ -102,6 +103,49 @@ def test_a_typed_single_output_is_typed() -> None:
     response = pb.ModelInferResponse.FromString(made)
     assert list(response.outputs[0].contents.fp32_contents) == [1, 2, 3, 4]
     assert list(response.raw_output_contents) == []
+
+
+@pytest.mark.parametrize("identity", ["", "42"])
+@pytest.mark.parametrize("names", [("y", "t", "n"), ("y",), ("n", "y")])
+def test_outputs_of_padded_inputs_are_cropped(names: tuple[str, ...], identity: str) -> None:
+    wide = Layout("", (0, 0), (TensorLayout.of("y", "FP32", (-1, 4)), T, N))
+    buffers = [struct.pack("<8f", 1, 2, 0, 0, 3, 4, 0, 0), *BUFFERS[1:]]
+    made = Template("m", "7", wide, 2, names, typed=False, crops={"y": [Crop(1, 4, 2)]})
+    response = pb.ModelInferResponse.FromString(made.fill(identity.encode(), buffers))
+    assert response == expected(*names, identity=identity)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_single_cropped_output_is_cropped_in_either_form(typed: bool) -> None:
+    wide = Layout("", (0, 0), (TensorLayout.of("y", "FP32", (-1, 4)),))
+    made = Template("m", "7", wide, 2, None, typed=typed, crops={"y": [Crop(1, 4, 2)]})
+    data = struct.pack("<8f", 1, 2, 0, 0, 3, 4, 0, 0)
+    (output,) = pb.ModelInferResponse.FromString(made.fill(b"", [memoryview(data)])).outputs
+    assert list(output.shape) == [2, 2]
+    response = pb.ModelInferResponse.FromString(made.fill(b"", [memoryview(data)]))
+    if typed:
+        assert list(output.contents.fp32_contents) == [1, 2, 3, 4]
+    else:
+        assert list(response.raw_output_contents) == [struct.pack("<4f", 1, 2, 3, 4)]
+
+
+def test_cropped_texts_are_announced_with_their_own_length() -> None:
+    words = np.array([[b"a" * 200, b""], [b"", b"b"]], object)
+    wide = Layout("", (0, 0), (TensorLayout.of("t", "BYTES", (-1, 2)),))
+    made = Template("m", "7", wide, 2, None, typed=False, crops={"t": [Crop(1, 2, 1)]})
+    response = pb.ModelInferResponse.FromString(made.fill(b"", [strings.encode(words)]))
+    assert list(response.outputs[0].shape) == [2, 1]
+    assert list(response.raw_output_contents) == [strings.encode_all([b"a" * 200, b""])]
+
+
+def test_an_output_as_long_as_its_bucket_is_sent_as_it_came() -> None:
+    made = Template("m", "7", LAYOUT, 2, ("y",), typed=False, crops={"y": [Crop(1, 2, 2)]})
+    assert pb.ModelInferResponse.FromString(made.fill(b"", BUFFERS)) == expected("y")
+
+
+def test_an_output_that_breaks_its_paddings_promise_is_a_mismatch() -> None:
+    with pytest.raises(OutputMismatch, match="padded to 8"):
+        Template("m", "7", LAYOUT, 2, None, typed=False, crops={"y": [Crop(1, 8, 5)]})
 
 
 def test_what_has_no_typed_form_is_refused() -> None:

@@ -260,6 +260,23 @@ def test_a_full_queue_rejects_at_once() -> None:
     assert failed(call) == (StatusCode.RESOURCE_EXHAUSTED, "queue_full")
 
 
+def test_more_rows_than_a_batch_are_answered_in_one_piece_and_in_order(server: Server) -> None:
+    _, server.instance = server.serve(name="narrow", max_batch_size=16)
+    many = np.arange(1000, dtype=np.float32).reshape(500, 2)
+    response = answer(server.call(infer_request("narrow", x=many)))
+    assert (list(response.outputs[0].shape), server.instance.batches) == ([500, 2], 32)
+    assert response.raw_output_contents[0] == (many * 2).tobytes()
+
+
+def test_the_pieces_of_a_caller_who_has_gone_never_start(server: Server) -> None:
+    route, server.instance = server.serve(name="narrow", max_batch_size=16)
+    call = server.submit(infer_request("narrow", x=np.zeros((100, 2), np.float32)))
+    call.end(cancelled=True)
+    server.infer.flush()
+    server.instance.work()
+    assert (call.answers, server.instance.batches, route.scheduler.queued_rows) == (0, 0, 0)
+
+
 def test_an_output_that_the_model_does_not_have_is_refused_when_it_is_known(server: Server) -> None:
     request = infer_request(x=A)
     request.outputs.add(name="z")

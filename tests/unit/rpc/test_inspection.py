@@ -43,7 +43,7 @@ def inspection(routes: Routes) -> Inspection:
 def lose(routes: Routes, name: str, version: str = "") -> None:
     """Take a version's instance away."""
     scheduler = routes.resolve(name, version).scheduler
-    for instance in list(scheduler._instances):
+    for instance in list(scheduler._seats._instances):
         scheduler.detach(instance)
 
 
@@ -66,7 +66,7 @@ def test_the_server_names_its_extensions(inspection: Inspection) -> None:
     told = inspection.server_metadata(pb.ServerMetadataRequest())
     assert told.name == "runtime"
     assert told.version == server_version()
-    assert "binary_tensor_data" in told.extensions
+    assert {"binary_tensor_data", "schedule_policy"} <= set(told.extensions)
 
 
 def test_a_server_that_is_not_installed_has_a_version_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +133,29 @@ def test_the_configuration_leaves_the_batch_axis_out(inspection: Inspection) -> 
     assert [(t.name, t.data_type) for t in config.output] == [("y", config_pb.TYPE_INT64)]
     assert config.HasField("dynamic_batching")
     assert config.instance_group[0].count == 1
+
+
+def test_the_configuration_tells_the_priority_levels(routes: Routes, inspection: Inspection) -> None:
+    serve(routes, name="levels", signature=SPECS, priority_levels=5, default_priority_level=4)
+    batching = inspection.model_config(pb.ModelConfigRequest(name="levels")).config.dynamic_batching
+    assert (batching.priority_levels, batching.default_priority_level) == (5, 4)
+
+
+def test_inputs_that_padding_makes_are_shown_as_optional(routes: Routes, inspection: Inspection) -> None:
+    padded = Signature.parse(
+        {
+            "batchable": True,
+            "inputs": [
+                {"name": name, "datatype": "INT64", "shape": [-1, -1]} for name in ("ids", "attention_mask")
+            ],
+            "padding": {"inputs": {"ids": 1}, "mask": "attention_mask"},
+        }
+    )
+    serve(routes, name="padded", signature=padded)
+    config = inspection.model_config(pb.ModelConfigRequest(name="padded")).config
+    assert [(t.name, t.optional) for t in config.input] == [("ids", False), ("attention_mask", True)]
+    told = inspection.model_metadata(pb.ModelMetadataRequest(name="padded"))
+    assert [(t.name, list(t.shape)) for t in told.inputs] == [("ids", [-1, -1]), ("attention_mask", [-1, -1])]
 
 
 def test_the_configuration_keeps_all_dims_of_what_is_not_merged_in_front(

@@ -37,7 +37,7 @@ Change = Callable[[pb.ModelInferRequest], object]
 def routes() -> Routes:
     """``m`` has specs, ``free`` has none, ``fixed`` is not batchable, ``many`` has several methods."""
     routes = Routes()
-    serve(routes, signature=SPECS, max_batch_size=4)
+    serve(routes, signature=SPECS, max_batch_size=4, max_queued_rows=10)
     serve(routes, name="free", max_batch_size=4)
     serve(routes, name="fixed", signature=Signature())
     serve(routes, name="across", signature=Signature(batchable=True, batch_dim=(1, 0)))
@@ -115,6 +115,23 @@ def test_the_method_can_be_named(routes: Routes) -> None:
     assert make(message, routes).method == "embed"
 
 
+def test_more_rows_than_a_batch_may_have_are_no_error(routes: Routes) -> None:
+    assert make(request(rows=10), routes).rows == 10
+    assert make(request(rows=10), routes).key is make(request(rows=1), routes).key
+
+
+def test_a_request_says_how_urgent_it_is(routes: Routes) -> None:
+    serve(routes, name="timed", slo_ms=1.5)
+    plain = make(request("timed"), routes)
+    assert (plain.priority, plain.timeout_ns, plain.slo_ns) == (0, 0, 1_500_000)
+    message = request()
+    message.parameters["priority"].uint64_param = 1
+    message.parameters["timeout"].int64_param = 250
+    urgent = make(message, routes)
+    assert (urgent.priority, urgent.timeout_ns, urgent.slo_ns) == (1, 250_000, 0)
+    assert urgent.key is make(request(), routes).key
+
+
 def add(**fields: Any) -> Change:
     return lambda message: message.inputs.add(**fields)
 
@@ -158,6 +175,13 @@ def tensor(index: int = 0, *, model: str = "m", shape: list[int] | None = None, 
 def method(**value: object) -> Change:
     def change(message: pb.ModelInferRequest) -> None:
         message.parameters["method"].MergeFrom(pb.InferParameter(**value))  # type: ignore[arg-type]
+
+    return change
+
+
+def whole(name: str, text: str) -> Change:
+    def change(message: pb.ModelInferRequest) -> None:
+        message.parameters[name].string_param = text
 
     return change
 
@@ -253,11 +277,13 @@ BAD: list[tuple[str, Change, type[RuntimeServingError], str, str]] = [
     ),
     (
         "too many rows",
-        lambda message: message.CopyFrom(request(rows=5)),
+        lambda message: message.CopyFrom(request(rows=11)),
         TaskTooLarge,
         "inputs['x'].shape",
-        "5 rows, the model takes at most 4",
+        "11 rows, at most 10 may wait",
     ),
+    ("priority", whole("priority", "high"), InvalidInput, "parameters.priority", "a whole number"),
+    ("timeout", whole("timeout", "1.5"), InvalidInput, "parameters.timeout", "a whole number"),
     ("unknown output", output("z"), InvalidInput, "outputs['z']", "the outputs are x, t"),
     ("output twice", both_outputs, InvalidInput, "outputs", "asked for twice"),
 ]

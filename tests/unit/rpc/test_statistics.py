@@ -11,7 +11,7 @@ from grpc import StatusCode
 from protos import open_inference_pb2 as pb
 from protos import service
 from runtime.batching.statistics import Counted, Executions, Stages, Statistics
-from runtime.batching.task import Result
+from runtime.batching.task import Batch, Result
 from runtime.client.codec import infer_result
 from runtime.clock import SECOND, now_ns, unix_ms
 from runtime.lifecycle.routes import Routes
@@ -19,15 +19,16 @@ from runtime.rpc.infer import Infer, InferTask
 from runtime.rpc.inspection import Inspection
 from runtime.rpc.register import register
 from runtime.rpc.statistics import WANTED, Answer, ModelStatistics, timings
-from runtime.tensors.frame import Timing
 from runtime.tensors.layout import Layout, TensorLayout
+from runtime.transport.interface import Metadata
 from tests.support.calls import FakeCall
 from tests.support.serving import EXECUTION_NS, Inline, infer_request, serve
+from tests.support.tasks import RecordingTask, key
 
 ROW = np.zeros((1, 2), np.float32)
 STAGES = Stages(
     closed_ns=100, free_ns=110, begun_ns=130, started_ns=135, executed_ns=235, finished_ns=238,
-    answered_ns=300, rows=8,
+    answered_ns=300, rows=8, padded=16,
 )  # fmt: skip
 OUTPUT = Layout("", (0, 0), (TensorLayout.of("x", "FP32", (-1, 2)),))
 
@@ -207,9 +208,7 @@ def answered(routes: Routes, call: FakeCall, stages: Stages | None) -> FakeCall:
     plan, identity, parts = Infer(routes).parse(call.request)
     task = InferTask(call, plan, identity, parts)
     task.enqueued_ns = 40
-    task.succeed(
-        Result(OUTPUT, ROW.tobytes(), (), tasks=1, rows=1, timing=Timing(), executed_rows=8, stages=stages)
-    )
+    task.succeed(Result(OUTPUT, ROW.tobytes(), (), tasks=1, rows=1, stages=stages))
     assert call.code is StatusCode.OK
     return call
 
@@ -219,9 +218,9 @@ def test_a_call_that_asks_is_told_its_timings(routes: Routes) -> None:
     metadata = (("user-agent", "x"), WANTED)
     call = answered(routes, FakeCall(infer_request(x=ROW).SerializeToString(), metadata=metadata), STAGES)
     found = dict(infer_result(call.message or b"", tuple(call.trailing.items())).timings)
-    assert set(found) == {"queue", "hop", "merge", "compute", "split", "total", "rows", "batch"}
+    assert {"queue", "hop", "merge", "compute", "split", "total", "rows", "batch", "padded"} <= set(found)
     assert (found["queue"], found["merge"], found["compute"], found["split"]) == (70e-9, 5e-9, 100e-9, 3e-9)
-    assert (found["rows"], found["batch"]) == (1, 8)
+    assert (found["rows"], found["batch"], found["padded"]) == (1, 8, 16)
 
 
 @pytest.mark.parametrize("metadata", [(), (("runtime-timings", "0"),), (("other", "1"),)])
@@ -237,11 +236,22 @@ def test_an_instance_that_knows_no_stages_tells_none(routes: Routes) -> None:
     assert answered(routes, call, None).trailing == {}
 
 
-def test_the_stages_of_a_call_add_up_to_its_total() -> None:
-    ((_, text),) = timings(40, 1, STAGES, 340)
+def texts(metadata: Metadata) -> dict[str, str]:
+    """What the timings of a call say, by name."""
+    ((name, text),) = metadata
+    assert name == WANTED[0]
     assert isinstance(text, str)
-    parts = {
-        name: round(float(value) * SECOND) for name, _, value in (p.partition("=") for p in text.split(","))
-    }
+    return dict(pair.split("=") for pair in text.split(","))
+
+
+def test_a_call_is_told_why_its_batch_left_when_it_did() -> None:
+    batch = Batch(key(), [RecordingTask()], 100, reason="held", predicted_ns=90.5, held_ns=30)
+    found = texts(timings(40, 1, STAGES, 340, batch))
+    assert (found["reason"], found["held"], found["predicted"]) == ("held", "0.000000030", "0.000000090")
+    assert found.keys() - texts(timings(40, 1, STAGES, 340)).keys() == {"reason", "held", "predicted"}
+
+
+def test_the_stages_of_a_call_add_up_to_its_total() -> None:
+    parts = {name: round(float(value) * SECOND) for name, value in texts(timings(40, 1, STAGES, 340)).items()}
     assert parts["total"] == 300
     assert parts["queue"] + parts["hop"] + parts["merge"] + parts["compute"] + parts["split"] == 300

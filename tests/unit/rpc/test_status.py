@@ -33,16 +33,21 @@ TABLE: dict[StatusCode, list[Any]] = {
         framework_errors.UnknownModule, framework_errors.InvalidModel, framework_errors.WrongModule,
         framework_errors.SampleFailed,
     ],
-    StatusCode.RESOURCE_EXHAUSTED: [errors.QueueFull, errors.MessageTooLarge, errors.MemoryExhausted],
+    StatusCode.RESOURCE_EXHAUSTED: [
+        errors.QueueFull, errors.DeadlineUnreachable, errors.MessageTooLarge, errors.MemoryExhausted,
+    ],
     StatusCode.UNAVAILABLE: [errors.NotReady, errors.Draining, errors.WorkerLost],
     StatusCode.DEADLINE_EXCEEDED: [errors.DeadlineExceeded],
     StatusCode.CANCELLED: [errors.Cancelled],
     StatusCode.DATA_LOSS: [store_errors.CorruptArtifact],
     StatusCode.INTERNAL: [
-        errors.RuntimeServingError, errors.ModelError, errors.OutputMismatch, framework_errors.InvalidOutput,
+        errors.RuntimeServingError, errors.ModelError, errors.OutputMismatch, errors.PoisonInput,
+        framework_errors.InvalidOutput,
     ],
 }  # fmt: skip
-RETRIED = {errors.QueueFull, errors.NotReady, errors.Draining, errors.WorkerLost}
+RETRIED = {
+    errors.QueueFull, errors.DeadlineUnreachable, errors.NotReady, errors.Draining, errors.WorkerLost,
+}  # fmt: skip
 ROWS = [(kind, code) for code, kinds in TABLE.items() for kind in kinds]
 
 
@@ -99,7 +104,15 @@ def test_details_name_the_field() -> None:
 
 @pytest.mark.parametrize(
     ("error", "delay_s"),
-    [(errors.QueueFull("x"), 0.1), (errors.NotReady("x"), 1.0), (errors.Draining("x"), 0.0)],
+    [
+        (errors.QueueFull("x"), 0.1),
+        (errors.NotReady("x"), 1.0),
+        (errors.Draining("x"), 0.0),
+        (errors.QueueFull("x", retry_after_ms=2345), 2.345),
+        (errors.DeadlineUnreachable("x", retry_after_ms=7), 0.007),
+        (errors.NotReady("x", retry_after_ms=0), 0.0),
+        (errors.QueueFull("x", retry_after_ms=-3), 0.0),
+    ],
 )
 def test_details_say_when_to_try_again(error: Exception, delay_s: float) -> None:
     call = FakeCall()
@@ -111,6 +124,12 @@ def test_details_say_when_to_try_again(error: Exception, delay_s: float) -> None
     delay = parsed["RetryInfo"].retry_delay
     assert delay.seconds + delay.nanos / 1e9 == pytest.approx(delay_s)
     assert call.trailing["grpc-retry-pushback-ms"] == str(round(delay_s * 1000))
+
+
+def test_a_prediction_does_not_make_a_repeat_useful_where_it_is_not() -> None:
+    call = FakeCall()
+    status.fail(call, errors.ModelError("x", retry_after_ms=5))
+    assert "grpc-retry-pushback-ms" not in call.trailing
 
 
 def test_what_is_unforeseen_is_internal_and_told_by_an_id_only(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from runtime.batching.scheduler import Scheduler
 from runtime.batching.task import Result, State
 from runtime.errors import (
     InvalidInput,
@@ -25,6 +24,7 @@ from runtime.runner.link import INLINE_BYTES, Link
 from runtime.tensors import arena, strings
 from runtime.tensors.frame import Frame, Kind, encode
 from runtime.tensors.layout import LayoutTable
+from tests.support.batches import LARGE, SMALL, WIDE, large, plus_one, small, submit
 from tests.support.execution import Inputs, Method, raw
 from tests.support.tasks import RecordingTask
 from tests.support.workers import (
@@ -37,28 +37,6 @@ from tests.support.workers import (
     wait_readable,
     worker,
 )
-
-WIDE = 100_000
-LARGE = key_of({"x": np.zeros((1, WIDE), np.uint8)})
-SMALL = key_of({"x": np.zeros((1, 2), np.uint8)})
-
-
-def plus_one(inputs: Inputs) -> Inputs:
-    return {"y": np.add(inputs["x"], np.uint8(1))}
-
-
-def large(value: int, rows: int = 1, **options: int) -> RecordingTask:
-    return RecordingTask(LARGE, rows, parts=[bytes([value]) * (WIDE * rows)], **options)
-
-
-def small(value: int, rows: int = 1) -> RecordingTask:
-    return RecordingTask(SMALL, rows, parts=[bytes([value]) * (2 * rows)])
-
-
-def submit(to: Scheduler, *tasks: RecordingTask) -> None:
-    for task in tasks:
-        to.submit(task)
-    to.pump()
 
 
 @pytest.mark.parametrize("make", [small, large])
@@ -130,13 +108,25 @@ def test_several_batches_are_in_flight_and_answered_in_order() -> None:
     assert sum(at.statistics.batch_sizes.values()) == 9
 
 
-def test_a_batch_larger_than_the_arena_fails_alone() -> None:
+def test_a_batch_larger_than_the_arena_runs_in_pieces() -> None:
     at = scheduler(max_batch_size=1000)
     with worker(plus_one) as rig:
         channel = rig.connect(at)
         huge, fine = large(1, 1 + ARENA_BYTES // WIDE), large(2)
         submit(at, huge)
         submit(at, fine)
+        read_until(answered([huge, fine]), channel)
+    assert huge.outputs == [bytes([2]) * huge.size_bytes]
+    assert fine.outputs == [bytes([3]) * WIDE]
+
+
+def test_a_row_larger_than_the_arena_fails_alone() -> None:
+    wide = key_of({"x": np.zeros((1, ARENA_BYTES + 1), np.uint8)})
+    at = scheduler()
+    with worker(plus_one) as rig:
+        channel = rig.connect(at)
+        huge, fine = RecordingTask(wide, parts=[bytes(ARENA_BYTES + 1)]), large(2)
+        submit(at, huge, fine)
         read_until(answered([huge, fine]), channel)
     assert isinstance(huge.error, MemoryExhausted)
     assert fine.outputs == [bytes([3]) * WIDE]

@@ -12,12 +12,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from frameworks import python, pytorch, sklearn
+from frameworks import RowErrors, python, pytorch, sklearn
 from runtime.errors import (
     ConfigError,
     DatatypeMismatch,
     InvalidInput,
     MethodNotFound,
+    ModelError,
     OutputMismatch,
     ShapeMismatch,
     WrongState,
@@ -237,6 +238,22 @@ def test_what_the_model_raises_arrives(store: ModelStore) -> None:
 
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         opened(store, broken).run(FLOATS)
+
+
+def refuse_negatives(x: Any) -> Any:
+    return RowErrors(x, {int(row): f"{x[row]} is negative" for row in np.flatnonzero(x < 0)})
+
+
+def test_a_row_that_the_model_fails_fails_the_call_with_its_words(store: ModelStore) -> None:
+    with opened(store, refuse_negatives) as runner:
+        with pytest.raises(ModelError, match=r"^-2 is negative$"):
+            runner.run([1, -2, -3])
+        assert runner.run([1, 2]).tolist() == [1, 2]  # type: ignore[union-attr]
+
+
+def test_allowed_sizes_are_kept_to_here_as_well(store: ModelStore) -> None:
+    with Runner(save(store, lambda x: x + 100 * len(x)), allowed_batch_sizes="4,8") as runner:
+        assert runner.run([1, 2, 3]).tolist() == [401, 402, 403]  # type: ignore[union-attr]
 
 
 def test_a_runner_says_that_it_is_not_initialised(store: ModelStore) -> None:

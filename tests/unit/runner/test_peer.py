@@ -65,12 +65,12 @@ def share(data: bytes) -> Share:
 def test_small_outputs_are_inline_and_large_ones_in_the_arena(connected: tuple[Peer, Service]) -> None:
     peer, _ = connected
     small = answer(
-        peer.store(Share(b"out", [1, 2], [b"a", b"bc"])).frame(5, 3, Timing(1, 2, 3, 4), kept=False)
+        peer.store(Share(b"out", [1, 2], [b"a", b"bc"])).frame(5, (3, 4), Timing(1, 2, 3, 4, 5), kept=False)
     )
     assert small == Frame(
-        Kind.RESULT, 5, b"out", (3,), (1, 2), bytearray(b"abc"), length=3, timing=Timing(1, 2, 3, 4)
+        Kind.RESULT, 5, b"out", (3, 4), (1, 2), bytearray(b"abc"), length=3, timing=Timing(1, 2, 3, 4, 5)
     )
-    large = answer(peer.store(share(LARGE)).frame(6, 3, Timing(), kept=True))
+    large = answer(peer.store(share(LARGE)).frame(6, (3, 3), Timing(), kept=True))
     assert (large.offset, large.length, large.payload, large.flags) == (0, len(LARGE), b"", KEPT)
 
 

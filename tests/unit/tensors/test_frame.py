@@ -19,7 +19,7 @@ FULL = Frame(
     ack=5,
     deadline=1 << 62,
     flags=frame.KEPT,
-    timing=Timing(1, 2, 3, 4),
+    timing=Timing(1, 2, 3, 4, 5),
 )
 
 
@@ -48,6 +48,12 @@ def test_a_frame_of_one_task_survives() -> None:
 def test_a_frame_without_rows_survives() -> None:
     none = Frame(Kind.FAILURE, 1, b"{}")
     assert feed(Decoder(), encode(none)) == [none]
+
+
+def test_a_refusal_and_a_cancellation_name_tasks_by_their_place() -> None:
+    refusal = Frame(Kind.REFUSED, 3, b"[{},{}]", (0, 7))
+    cancellation = Frame(Kind.CANCEL, 3, b"", (0,), ack=9)
+    assert feed(Decoder(), encode(refusal) + encode(cancellation)) == [refusal, cancellation]
 
 
 def test_the_place_in_the_arena_survives_zero_included() -> None:
