@@ -1,0 +1,1 @@
+"""The batching decisions, simulated: ``python -m benchmarks.batching``."""
