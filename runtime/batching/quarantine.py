@@ -44,12 +44,12 @@ class Quarantine:
 
     def holds(self, task: Task, now_ns: int) -> bool:
         """Whether a task is held."""
-        if _look(task) not in self._seen:
-            return False
         while self._until and next(iter(self._until.values())) <= now_ns:
             self._until.popitem(last=False)
         if not self._until:
             self._seen.clear()
+        if _look(task) not in self._seen:
+            return False
         return _digest(task) in self._until
 
 

@@ -36,6 +36,9 @@ class Recovery:
         statistics: that count it.
         forget: makes the queue let go of a task that nobody waits for any more; called later, without the
             lock.
+
+    Attributes:
+        is_wary: some task must not run: ask :meth:`check`.
     """
 
     def __init__(
@@ -47,14 +50,17 @@ class Recovery:
         self._forget = forget
         self._isolation = Isolation(limits.max_batch_size, limits.isolation_depth)
         self._quarantine = Quarantine()
+        self.is_wary = False
 
-    def check(self, tasks: Sequence[Task], now_ns: int) -> None:
-        """Ask whether tasks may run at all.
+    def check(self, task: Task, now_ns: int) -> None:
+        """Ask whether a task may run at all.
 
         Raises:
-            PoisonInput: one of them has killed two workers.
+            PoisonInput: it has killed two workers.
         """
-        if self._quarantine and any([self._quarantine.holds(task, now_ns) for task in tasks]):
+        held = self._quarantine.holds(task, now_ns)
+        self.is_wary = bool(self._quarantine)
+        if held:
             raise PoisonInput("this request has killed two workers: it is not run again for some minutes")
 
     def succeeded(self, batch: Batch, tasks: int) -> None:
@@ -93,6 +99,7 @@ class Recovery:
             self._queue.put_again([task], batch.depth)
         for task in poison:
             self._quarantine.add(task, now_ns)
+            self.is_wary = True
         self._statistics.retried += len(again)
         return poison, PoisonInput(
             "the worker died while it ran this request, and again when it ran it alone"

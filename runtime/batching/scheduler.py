@@ -89,16 +89,19 @@ class Scheduler:
             if self._closed is not None:
                 raise self._closed.with_traceback(None)  # else each refusal lengthens the traceback
             now = self._clock()
+            pieces: Sequence[Task] = ()
             try:
-                tasks = self._admit(task, now)
+                self._check(task, now)
+                if task.rows > self.limits.max_batch_size and task.key.batchable:
+                    pieces = self._cut(task, now)
             except RuntimeServingError as error:
                 self.statistics.rejected += 1
                 self.statistics.book_drop(error.reason)
                 raise
             self._policy.arrived(task, now)
-            for one in tasks:
+            for one in pieces or (task,):
                 self._queue.add(one, now)
-            self.statistics.admitted += len(tasks)
+                self.statistics.admitted += 1
 
     def cancel(self, task: Task) -> None:
         """Forget a task whose caller has gone.
@@ -210,8 +213,8 @@ class Scheduler:
 
     # -- under the lock -------------------------------------------------------------------------
 
-    def _admit(self, task: Task, now: int) -> Sequence[Task]:
-        """What to queue for a task; raises why it cannot be admitted, if so."""
+    def _check(self, task: Task, now: int) -> None:
+        """Raise why a task cannot be admitted, if so."""
         limits = self.limits
         if task.rows > limits.max_queued_rows:
             raise TaskTooLarge(
@@ -219,21 +222,26 @@ class Scheduler:
                 "send several requests or raise max_queued_rows",
                 field="inputs",
             )
+        if self._recovery.is_wary:
+            self._recovery.check(task, now)
         self._queue.check(task.rows, task.size_bytes)
         refusal = self._policy.refusal(task, self._queue, self._seats.seats, now)
         if refusal is not None:
             raise refusal
+        if not task.priority:
+            task.priority = limits.default_priority_level
+
+    def _cut(self, task: Task, now: int) -> Sequence[Task]:
+        """What to queue for a task that is larger than a batch."""
         task.enqueued_ns = now
-        task.priority = task.priority or limits.default_priority_level
-        tasks: Sequence[Task] = (task,)
-        if task.rows > limits.max_batch_size and task.key.batchable:
-            tasks = self._recovery.cut(task, limits.max_batch_size)
+        pieces = self._recovery.cut(task, self.limits.max_batch_size)
         try:
-            self._recovery.check(tasks, now)
+            for piece in pieces if self._recovery.is_wary else ():
+                self._recovery.check(piece, now)
         except RuntimeServingError:
             task.pieces = ()
             raise
-        return tasks
+        return pieces
 
     def _cancel(self, task: Task) -> None:
         pieces, task.pieces = task.pieces, ()

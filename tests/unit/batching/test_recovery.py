@@ -197,16 +197,16 @@ def test_who_kills_two_workers_fails_and_is_refused_from_then_on(of: BatchKey) -
     ward = Ward()
     poison, once = task(of, 2), task(of, 3)
     poison.attempts = 1
-    ward.recovery.check([poison], NOW)
+    ward.recovery.check(poison, NOW)
     told, error = ward.recovery.lost(batch_of(poison, once), NOW)
     assert told == [poison]
     assert isinstance(error, PoisonInput)
     assert ward.again == [([once], 0)]
     assert ward.statistics.retried == 1
     with pytest.raises(PoisonInput, match="not run again"):
-        ward.recovery.check([task(of), task(of, 2)], NOW)
-    ward.recovery.check([task(of), task(of, 3)], NOW)
-    ward.recovery.check([task(of, 2)], NOW + TERM_NS)
+        ward.recovery.check(task(of, 2), NOW)
+    ward.recovery.check(task(of, 3), NOW)
+    ward.recovery.check(task(of, 2), NOW + TERM_NS)
 
 
 def test_success_pays_for_the_isolation_of_later_failures(of: BatchKey) -> None:
