@@ -28,10 +28,14 @@ _CAUSES: Final = 8
 """How far a chain of causes is followed: errors are wrapped two or three times, and a chain may be a ring."""
 
 
-def to_tell(error: Exception) -> RuntimeServingError:
+def to_tell(error: Exception, *, is_known: bool = False) -> RuntimeServingError:
     """What the service is told; the traceback goes to the log, under an id.
 
     The answer never refers to the exception, whose frames refer to the inputs.
+
+    Args:
+        error: that was raised.
+        is_known: its traceback was logged before, and will be again once the task at fault is alone.
     """
     if isinstance(error, RuntimeServingError):
         log.warning("batch_failed", extra={"reason": error.reason, "cause": error.message})
@@ -45,7 +49,10 @@ def to_tell(error: Exception) -> RuntimeServingError:
         return InvalidInput(error.message, field=error.field)
     if isinstance(error, InvalidOutput):
         return OutputMismatch(error.message, field=error.field)
-    log.error("model_raised", exc_info=error, extra={"error_id": identity})
+    if is_known:
+        log.warning("model_raised_again", extra={"error_id": identity, "cause": kind})
+    else:
+        log.error("model_raised", exc_info=error, extra={"error_id": identity})
     return ModelError(f"the model raised {kind} (error id {identity})")
 
 

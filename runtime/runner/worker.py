@@ -172,7 +172,7 @@ class Worker:
         try:
             stored, rows, started, executed = self._run(arrivals, payloads)
         except Exception as error:  # noqa: BLE001  # a fence: the model's own code may raise anything
-            failure = failures.to_tell(error)
+            failure = failures.to_tell(error, is_known=all(_is_part(arrival) for arrival in arrivals))
         # From here on nothing of ours refers to the inputs any more: whoever still does is the model.
         for index, (arrival, payload) in enumerate(zip(arrivals, payloads, strict=True)):
             peer, frame, received, _ = arrival
@@ -214,6 +214,11 @@ class Worker:
             return
         if peer.link.wants_write:
             self._poller.watch(peer.link)
+
+
+def _is_part(arrival: Arrival) -> bool:
+    """Whether a batch is part of one that has failed before, and will be taken apart further if it fails."""
+    return bool(arrival.frame.flags & ALONE) and len(arrival.frame.rows) > 1
 
 
 def main(descriptor: int) -> int:

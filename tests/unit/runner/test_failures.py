@@ -119,3 +119,10 @@ def test_a_report_gives_the_same_error_on_the_other_side(kind: type[InvalidInput
 
 def test_a_kind_that_workers_do_not_report_is_the_models_fault() -> None:
     assert type(reports.decode(reports.encode(QueueFull("no")))) is ModelError
+
+
+def test_parts_of_a_batch_that_has_failed_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    error = failures.to_tell(ValueError("bad"), is_known=True)
+    (line,) = caplog.records
+    assert line.exc_info is None
+    assert line.error_id in error.message
