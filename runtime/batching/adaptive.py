@@ -196,8 +196,11 @@ class Adaptive:
         lane = self._choose_lane(queue, now_ns)
         curve = self._curve_of(lane.key)
         self._listens = len(seats) > 1 or self._may_hold(curve) or not curve.known
+        is_dated = queue.next_deadline_ns > 0
+        if idle and len(queue) == 1 and not is_dated and not self._may_hold(curve):
+            return self._leave((lane.head,), "idle", at, curve, now_ns)  # what follows would say the same
         case = Case(queue, seats, lane, curve, self._limit_of(lane.key), at, idle, start, now_ns)
-        if queue.next_deadline_ns:
+        if is_dated:
             hopeless = self._hopeless(case)
             if hopeless:
                 return Decision(drop=hopeless)
@@ -223,16 +226,18 @@ class Adaptive:
         size, reason = self._size(case, rows)
         if size < rows:
             tasks = fill(case.lane, size, max_bytes)
-        return self._leave(tasks, reason, case)
+        return self._leave(tasks, reason, case.at, curve, case.now_ns)
 
-    def _leave(self, tasks: Sequence[Task], reason: str, case: Case) -> Decision:
+    def _leave(
+        self, tasks: Sequence[Task], reason: str, at: int, curve: LatencyCurve, now_ns: int
+    ) -> Decision:
         since = self._hold.held_since
-        self._hold.released()
         self._batches += 1
-        predicted = case.curve.mean(max(1, sum([task.rows for task in tasks])))
+        predicted = curve.mean(max(1, sum([task.rows for task in tasks])))
         if since:
-            return Decision(tasks, case.at, "held", predicted, case.now_ns - since)
-        return Decision(tasks, case.at, reason, predicted)
+            self._hold.released()
+            return Decision(tasks, at, "held", predicted, now_ns - since)
+        return Decision(tasks, at, reason, predicted)
 
     def _choose_seat(self, seats: Sequence[Seat], now_ns: int) -> tuple[int, int, int]:
         """The instance to send to (-1: none), how many are idle, and when to ask again if none will do."""
@@ -302,7 +307,7 @@ class Adaptive:
         if choice.drop:
             return Decision(drop=tasks[: choice.drop])
         fitting = first_fit(tasks[: max(1, choice.take)], case.limit, self._limits.max_batch_bytes)
-        return self._leave(fitting, "tight", case)
+        return self._leave(fitting, "tight", case.at, case.curve, case.now_ns)
 
     def _window(self, case: Case, tasks: Sequence[Task]) -> Choice:
         return Window(

@@ -24,6 +24,9 @@ def count(buckets: list[int], since: Sequence[int], until: int) -> None:
     """
     if not since:
         return
+    if len(since) == 1:
+        buckets[(until - since[0]).bit_length()] += 1
+        return
     bucket = (until - since[0]).bit_length()
     last = (until - since[-1]).bit_length()
     at = 0

@@ -204,7 +204,7 @@ def test_any_server_of_the_protocol_will_do(stranger: str, capsys: pytest.Captur
     ("arguments", "message"),
     [
         (["nope"], "NOT_FOUND"),
-        (["doubled", "--rows", "1000"], ""),
+        (["doubled", "--rows", "20000"], ""),
         (["doubled", "--data", "sample"], "store"),
     ],
 )
