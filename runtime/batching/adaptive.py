@@ -51,7 +51,7 @@ STARVE: Final = 20
 TURN: Final = 8
 """Every so many batches the lane of whoever has starved goes first, and within it the starved."""
 SCHOOLED: Final = 64
-LEARN_EVERY_NS: Final = 4_000_000
+LEARN_EVERY_NS: Final = 2_000_000
 """After so many batches a curve learns from one batch in this time: learning costs as much as some models."""
 SMOOTHING: Final = 1 / 16
 """Of the hand-over times: the weight of one observation, which counts at most ``OVERDUE`` times the mean."""
