@@ -303,6 +303,8 @@ class Scheduler:
         return self._send(Batch(tasks[0].key, tasks, now, reason="again", alone=True, depth=depth), at)
 
     def _send(self, batch: Batch, at: int) -> list[Ending]:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("batch_closed", extra={"seat": at, **batch.facts()})
         try:
             self._seats.send(batch, at)
         except WorkerLost:  # its reader has not noticed yet; what it still holds comes with detach()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.batching.statistics import Stages
+from runtime.clock import MILLISECOND
 from runtime.tensors.layout import Layout
 
 if TYPE_CHECKING:
@@ -236,3 +237,13 @@ class Batch:
         self.alone = alone
         self.depth = depth
         self.number = 0
+
+    def facts(self) -> dict[str, object]:
+        """Why it left, for the log: nothing of what is in the tensors."""
+        return {
+            "reason": self.reason,
+            "rows": self.rows,
+            "tasks": len(self.tasks),
+            "predicted_ms": self.predicted_ns / MILLISECOND,
+            "held_ms": self.held_ns / MILLISECOND,
+        }

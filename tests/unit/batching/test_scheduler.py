@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 
 import pytest
@@ -295,3 +296,12 @@ def test_a_snapshot_does_not_change_any_more() -> None:
     rig.only.finish(rig.scheduler)
     assert (before.admitted, before.completed) == (1, 0)
     assert rig.scheduler.snapshot().completed == 1
+
+
+def test_each_decision_can_be_read_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    with caplog.at_level(logging.DEBUG, logger="runtime.batching.scheduler"):
+        rig.submit(RecordingTask(A, 3), RecordingTask(A, 2))
+    (line,) = [vars(record) for record in caplog.records if record.message == "batch_closed"]
+    facts = {name: line[name] for name in ("seat", "reason", "rows", "tasks", "predicted_ms", "held_ms")}
+    assert facts == {"seat": 0, "reason": "idle", "rows": 5, "tasks": 2, "predicted_ms": 0, "held_ms": 0}
