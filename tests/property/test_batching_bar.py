@@ -19,10 +19,9 @@ from benchmarks.batching.simulator import Broken, Simulation
 from runtime.batching.policy import Decision
 from runtime.batching.task import Task
 
-BEYOND = 9
 
-
-@pytest.mark.parametrize("point", [point for point in POINTS if point != BEYOND])
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
 def test_the_adaptive_policy_holds_its_bar(point: int) -> None:
     verdicts = list(POINTS[point](Table(short=True), True))
     assert verdicts
