@@ -13,7 +13,7 @@ from runtime.batching.task import Batch, Task
 from runtime.errors import InvalidInput, MemoryExhausted, ModelError, OutputMismatch, RuntimeServingError
 
 CREDIT: Final = 8
-"""Failed batches, in full ones of one row each, that may be taken apart before any success."""
+"""Halvings before any success, for each row of a full batch: so many full batches can be taken apart."""
 
 
 class Isolation:

@@ -64,7 +64,7 @@ class Recovery:
             raise PoisonInput("this request has killed two workers: it is not run again for some minutes")
 
     def succeeded(self, batch: Batch, tasks: int) -> None:
-        """So many tasks of a batch were answered with outputs; after enough batches larger ones are."""
+        """So many tasks of a batch were answered with outputs; after enough batches a lowered limit rises."""
         self._isolation.succeeded(tasks)
         key = batch.key
         if key.limit and batch.rows >= key.limit:
@@ -76,6 +76,12 @@ class Recovery:
     def cut(self, task: Task, rows: int) -> Sequence[Task]:
         """The pieces to queue in the place of a task; it is answered when they are."""
         return cut(task, rows, self._forget)
+
+    def cut_admitted(self, task: Task, rows: int) -> Sequence[Task]:
+        """Like :meth:`cut`, for a task that counts as admitted: now its pieces do."""
+        pieces = self.cut(task, rows)
+        self._statistics.admitted += len(pieces) - 1
+        return pieces
 
     def failed(self, batch: Batch, error: RuntimeServingError, now_ns: int) -> Sequence[Task]:
         """Queue again what may succeed in a smaller batch; returns the tasks that failed for good."""
@@ -110,7 +116,5 @@ class Recovery:
             batch.key.relief = 0
             limit = batch.key.limit = max(1, min(batch.rows // 2, batch.key.limit or batch.rows))
             if len(tasks) == 1 and tasks[0].rows > limit and batch.depth < self._limits.isolation_depth:
-                pieces = self.cut(tasks[0], limit)
-                self._statistics.admitted += len(pieces) - 1
-                return [[piece] for piece in pieces]
+                return [[piece] for piece in self.cut_admitted(tasks[0], limit)]
         return self._isolation.halves(batch, tasks, error)

@@ -287,9 +287,7 @@ class Scheduler:
         first = tasks[0]
         limit = first.key.limit or self.limits.max_batch_size
         if first.rows > limit and first.key.batchable:  # the limit was lowered since it was admitted
-            pieces = self._recovery.cut(first, limit)
-            self.statistics.admitted += len(pieces) - 1
-            self._queue.put_back([*pieces, *tasks[1:]])
+            self._queue.put_back([*self._recovery.cut_admitted(first, limit), *tasks[1:]])
             return []
         batch = Batch(
             first.key, tasks, now, reason=decision.reason, predicted_ns=decision.predicted_ns,

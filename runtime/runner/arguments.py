@@ -14,6 +14,7 @@ import numpy as np
 
 from frameworks.arrays import as_array
 from frameworks.errors import FrameworkError
+from runtime.batching.limits import Limits
 from runtime.errors import DatatypeMismatch, InvalidInput, ShapeMismatch
 from runtime.tensors import strings
 from runtime.tensors.layout import Array, Layout, TensorLayout
@@ -21,7 +22,7 @@ from runtime.tensors.padding import Buffer, Crop, Padder
 from store import Signature, TensorSpec
 from store.datatypes import from_numpy, numpy_dtype
 
-MAX_PADDED_BYTES: Final = 256 << 20
+MAX_PADDED_BYTES: Final = Limits().max_batch_bytes
 """As of a batch that is served."""
 
 
