@@ -8,29 +8,28 @@ digests first and says when a library's version is not the one that saved the mo
 from __future__ import annotations
 
 import difflib
-import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol, TypedDict, TypeVar, Unpack
 
-from frameworks import pickling, sample
+from frameworks import compatibility, pickling, sample
 from frameworks.arrays import Array, Arrays, as_array
 from frameworks.calling import Opened
 from frameworks.errors import FrameworkError, InvalidModel, MissingFramework, WrongModule
 from frameworks.row_errors import Answer
 from store import Context, Model, ModelInfo, ModelStore, Signature, StoreError, Tag
 from store.model import CUSTOM_OBJECTS
+from store.plain import Plain
 from store.signature import parse_signatures
 
 DISTRIBUTION: Final = "runtime-serving"
 
 Method = Callable[[Arrays], Answer]
 
-_logger = logging.getLogger(__name__)
 _Native = TypeVar("_Native")
 
 
@@ -42,10 +41,12 @@ class LoadOptions:
         device: ``cpu`` (default), ``cuda`` or ``cuda:N``.
         threads: CPU threads of one execution, from 1 (default) up. More than the cores of the instance only
             costs; several instances of one thread serve small models better than one of several.
+        settings: what only one adapter knows, by its own names; see ``load_settings``.
     """
 
     device: str = "cpu"
     threads: int = 1
+    settings: Mapping[str, Plain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -60,7 +61,8 @@ class SaveArguments(TypedDict, total=False):
     ``options``: how to serve it. ``sample``: an input (array, tuple by position, or mapping by name) on which
     the model is run once: infers tensor specs, measures batch invariance, serves for warm-up.
     ``external_modules``: modules whose code is stored with the pickles, since workers cannot import them.
-    ``store``: where to save; default the store of ``$RUNTIME_HOME``.
+    ``store``: where to save; default the store of ``$RUNTIME_HOME``. ``parent``: tag of the model that this
+    one was made of. ``checks``: what was measured of it already.
     """
 
     signatures: Mapping[str, object] | None
@@ -71,6 +73,8 @@ class SaveArguments(TypedDict, total=False):
     sample: object
     external_modules: Sequence[ModuleType]
     store: ModelStore | None
+    parent: str
+    checks: Mapping[str, object] | None
 
 
 class Adapter(Protocol):
@@ -100,6 +104,15 @@ class Adapter(Protocol):
 
     def open_methods(self, model: Model, options: LoadOptions, /) -> Mapping[str, Method]:
         """Load the model and return one callable per method of its signatures."""
+
+
+class FileAdapter(Adapter, Protocol):
+    """An adapter whose artifact is one file or folder that can be run where it lies."""
+
+    def open_artifact(
+        self, path: Path, signatures: Mapping[str, Signature], options: LoadOptions, /
+    ) -> Mapping[str, Opened]:
+        """Load the file or folder and return one callable per method of the signatures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,18 +204,24 @@ def load(
     Raises:
         WrongModule: another adapter saved it.
         CorruptArtifact, ModelMissing: the files differ from their digests, or are gone.
-        InvalidModel: the loader failed; its error is the cause.
+        InvalidModel: it was pickled under another major version of a library, or the loader failed; its
+            error is the cause, and the message tells which versions differ.
     """
     find(model, module)
-    _compare_versions(model, versions)
+    differences = compatibility.check(model.info, versions)
     model.verify()
     try:
         with model.present():
             return loader(model.path)
+    except InvalidModel as error:
+        if not differences:
+            raise
+        raise InvalidModel(f"{error.message}; {differences}", field=error.field) from error
     except (FrameworkError, StoreError):
         raise
     except Exception as error:
-        raise InvalidModel(f"{model!r} cannot be loaded: {error!r}", field="model") from error
+        hint = f"; {differences}" if differences else ""
+        raise InvalidModel(f"{model!r} cannot be loaded: {error!r}{hint}", field="model") from error
 
 
 def missing(library: str, extra: str) -> MissingFramework:
@@ -223,7 +242,9 @@ def _describe(tag: Tag, plan: Plan, arguments: SaveArguments, has_objects: bool)
         module=plan.module,
         signatures=plan.signatures,
         labels=arguments.get("labels") or {},
-        metadata=arguments.get("metadata") or {},  # type: ignore[arg-type]  # checked by ModelInfo
+        parent=arguments.get("parent") or "",
+        checks=arguments.get("checks") or {},  # type: ignore[arg-type]  # checked by ModelInfo
+        metadata=arguments.get("metadata") or {},  # type: ignore[arg-type]
         options=arguments.get("options") or {},  # type: ignore[arg-type]
         context=Context(
             framework_name=plan.module,
@@ -240,20 +261,47 @@ def _try(plan: Plan, path: Path, info: ModelInfo, given: object) -> ModelInfo:
     arrays = sample.read(given, plan.convert)
     result = sample.examine(plan.open(path, info.signatures), info.signatures, arrays)
     sample.write(result.arrays, path)
-    return replace(info, signatures=result.signatures, checks={"batch_invariance": result.invariance})
+    return replace(
+        info,
+        signatures=result.signatures,
+        checks={**info.checks, "batch_invariance": result.invariance},
+    )
 
 
-def _compare_versions(model: Model, versions: Mapping[str, str]) -> None:
-    saved, here = dict(model.info.context.framework_versions), dict(versions)
-    if model.info.pickled:  # pickles of one Python minor version may not load in another
-        saved["python"] = ".".join(model.info.context.python_version.split(".")[:2])
-        here["python"] = ".".join(platform.python_version_tuple()[:2])
-    for library, version in saved.items():
-        if library in here and here[library] != version:
-            _logger.warning(
-                "framework_version_differs model=%s library=%s saved=%s here=%s",
-                model.tag,
-                library,
-                version,
-                here[library],
-            )
+def load_settings(
+    model: Model, options: LoadOptions, known: Mapping[str, type | tuple[type, ...]]
+) -> LoadOptions:
+    """Return the options with the model's own ``options.load`` below them.
+
+    Args:
+        model: what is loaded; ``options={"load": {...}}`` was given when it was saved.
+        options: how it is to be loaded; its settings win.
+        known: the adapter's settings and their types.
+
+    Raises:
+        InvalidModel: a setting is unknown or of another type; the nearest name is proposed.
+    """
+    own = model.info.options.get("load") or {}
+    if not isinstance(own, dict):
+        raise InvalidModel(f"option load of {model.tag} must be a table, not {own!r}", field="load")
+    settings = {**own, **options.settings}
+    check_settings(settings, known)
+    return replace(options, settings=settings)
+
+
+def check_settings(settings: Mapping[str, Plain], known: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Make sure that an adapter knows each setting.
+
+    Raises:
+        InvalidModel: a setting is unknown or of another type; the nearest name is proposed.
+    """
+    for name, value in settings.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+            raise InvalidModel(f"there is no load option {name!r}; {hint}", field=f"load.{name}")
+        kind = known[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            wanted = " or ".join(one.__name__ for one in kinds)
+            raise InvalidModel(f"load option {name!r} must be {wanted}, not {value!r}", field=f"load.{name}")

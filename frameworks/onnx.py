@@ -1,8 +1,12 @@
-"""Adapter for ONNX models, executed by onnxruntime.
+"""Adapter for ONNX models, executed by onnxruntime; on the CPU, on CUDA, or by its TensorRT provider.
 
-The artifact holds no code. The graph is the only method, ``__call__``; its specs come from the graph, with -1
-for symbolic axes, and its tensors keep the graph's names. It is batchable only when asked for, since a
-symbolic first axis does not prove that rows are independent.
+The artifact holds no code. A method is a part of the graph's outputs: ``__call__``, the default, answers all
+of them, and another one those that its output specs name, or that the graph's own metadata lists for it (see
+``frameworks.ort.session.OUTPUTS_KEY``). Every method takes all of the graph's inputs. Specs come from the
+graph, with -1 for symbolic axes, and tensors keep the graph's names. A method is batchable only when asked
+for, since a symbolic first axis does not prove that rows are independent.
+
+``options={"load": {...}}`` chooses provider and session options; see ``frameworks.ort.providers``.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ from typing import Any, Final, Unpack
 from frameworks import base, objects
 from frameworks.base import LoadOptions, Method, SaveArguments
 from frameworks.errors import InvalidModel
-from frameworks.onnx_files import GRAPH, Files
-from frameworks.onnx_session import VERSIONS, SessionMethod, complete, open_session
+from frameworks.ort import providers as onnx_providers
+from frameworks.ort.files import GRAPH, Files
+from frameworks.ort.session import VERSIONS, SessionMethod, complete, method_outputs, open_session
 from store import Model, ModelStore, Signature, Tag
 
 MODULE: Final = "onnx"
@@ -30,30 +35,37 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         arguments: see ``frameworks.base.SaveArguments``; signatures default to ``__call__``, not batchable.
 
     Raises:
-        InvalidModel: no such model, another method than ``__call__``, or onnxruntime refuses the graph.
+        InvalidModel: no such model, a method that the graph does not have, a load setting that means nothing,
+            or onnxruntime refuses the graph.
         InvalidSignature: it is to be batchable, but the graph fixes the batch axis.
         SampleFailed: it does not do on the sample what its signature says.
         StoreError: a name or record is wrong, or the version exists.
     """
     signatures = base.given_signatures(arguments)
-    signature = Signature() if signatures is None else signatures.pop(objects.CALL, None)
-    if signature is None or signatures:
-        raise InvalidModel(f"an ONNX graph has exactly one method, {objects.CALL!r}", field="signatures")
+    if signatures is None:
+        signatures = {objects.CALL: Signature()}
+    if not signatures:
+        raise InvalidModel(
+            f"an ONNX model needs a method; {objects.CALL!r} answers all outputs", field="signatures"
+        )
+    load = (arguments.get("options") or {}).get("load")
+    if isinstance(load, Mapping):
+        onnx_providers.check_settings(load)
     files = Files.of(model)
     session = open_session(Path(model) if isinstance(model, str | Path) else files.graph, LoadOptions())
     plan = base.Plan(
         module=MODULE,
         versions=VERSIONS,
         pickled=False,
-        signatures={objects.CALL: complete(signature, session)},
+        signatures={name: complete(given, session, name) for name, given in signatures.items()},
         write=files.write,
-        open=lambda folder, _: _open(folder, LoadOptions()),
+        open=lambda folder, known: open_artifact(folder / GRAPH, known, LoadOptions()),
     )
     return base.save(name, plan, arguments)
 
 
 def load_model(tag: str | Tag | Model, *, store: ModelStore | None = None, device: str = "cpu") -> Any:
-    """Return an ``onnxruntime.InferenceSession`` on the device, with one thread.
+    """Return an ``onnxruntime.InferenceSession`` with the model's load settings and one thread.
 
     Raises:
         WrongModule: another adapter saved it.
@@ -61,7 +73,7 @@ def load_model(tag: str | Tag | Model, *, store: ModelStore | None = None, devic
         StoreError: it is unknown or its files are damaged.
     """
     found = base.find(tag, MODULE, store)
-    options = LoadOptions(device=device)
+    options = base.load_settings(found, LoadOptions(device=device), onnx_providers.SETTINGS)
     return base.load(found, MODULE, VERSIONS, lambda folder: open_session(folder / GRAPH, options))
 
 
@@ -76,14 +88,30 @@ def get(tag: str | Tag, *, store: ModelStore | None = None) -> Model:
 
 
 def open_methods(model: Model, options: LoadOptions) -> Mapping[str, Method]:
-    """Open the graph and return its one method.
+    """Open the graph once and return its methods.
 
     Raises:
-        InvalidModel: onnxruntime refuses the graph or lacks the device.
+        InvalidModel: onnxruntime refuses the graph, or lacks the device or the provider.
         StoreError: its files are damaged or gone.
     """
-    return base.load(model, MODULE, VERSIONS, lambda folder: _open(folder, options))
+    options = base.load_settings(model, options, onnx_providers.SETTINGS)
+    return base.load(
+        model, MODULE, VERSIONS, lambda folder: open_artifact(folder / GRAPH, model.info.signatures, options)
+    )
 
 
-def _open(folder: Path, options: LoadOptions) -> dict[str, SessionMethod]:
-    return {objects.CALL: SessionMethod(open_session(folder / GRAPH, options))}
+def open_artifact(
+    path: Path, signatures: Mapping[str, Signature], options: LoadOptions
+) -> dict[str, SessionMethod]:
+    """Open an ``.onnx`` file once and return one callable per method.
+
+    Raises:
+        InvalidModel: onnxruntime refuses the graph, or lacks the device or the provider; a method is not in
+            the graph; a load setting is unknown.
+    """
+    base.check_settings(options.settings, onnx_providers.SETTINGS)
+    session = open_session(path, options)
+    return {
+        name: SessionMethod(session, method_outputs(session, name, signature))
+        for name, signature in signatures.items()
+    }

@@ -7,7 +7,10 @@ change. BYTES inputs arrive as object arrays.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +19,11 @@ from typing import Any, Final, Unpack
 import cloudpickle
 
 from frameworks import base, objects, pickling
+from frameworks.arrays import Array
 from frameworks.base import LoadOptions, Method, SaveArguments
 from frameworks.calling import Caller, Parameters
 from frameworks.errors import InvalidModel
-from frameworks.torch_tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
+from frameworks.pt.tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
 from store import Model, ModelStore, Signature, Tag
 
 try:
@@ -29,6 +33,17 @@ except ModuleNotFoundError as error:
 
 MODULE: Final = "pytorch"
 ARTIFACT: Final = "model.pt"
+
+SETTINGS: Final = {"channels_last": bool, "dtype": str, "compile": bool}
+"""Load options. ``channels_last``: keep images with their channels innermost, which makes convolutions
+faster on most CPUs and GPUs. ``dtype``: compute in ``bfloat16`` or ``float16``; what goes in and comes out
+stays float32. ``compile``: run through ``torch.compile``; the first calls compile, which takes seconds, so
+save a sample to have them made before the model is ready."""
+
+_IMAGES: Final = 4
+"""Axes of a batch of images."""
+
+_DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _DEFAULT: Final = {objects.CALL: Signature(batchable=False)}
 
@@ -99,6 +114,7 @@ def open_methods(model: Model, options: LoadOptions) -> Mapping[str, Method]:
         InvalidModel: it cannot be loaded here, a method is missing, or the device is not there.
         StoreError: its files are damaged or gone.
     """
+    options = base.load_settings(model, options, SETTINGS)
     return base.load(model, MODULE, VERSIONS, lambda folder: _open(folder, model.info.signatures, options))
 
 
@@ -117,15 +133,73 @@ def _read(folder: Path, device: str) -> torch.nn.Module:
 
 def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOptions) -> dict[str, Caller]:
     model = _read(folder, options.device)
-    place = device_of(options.device)
+    border = _Border.of(options, model)
+    if border.dtype is not None:
+        model = model.to(border.dtype)
+    if border.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
     methods = {}
     for name, signature in signatures.items():
         function: Any = objects.function_of(model, name)
         methods[name] = Caller(
-            InferenceCall(function, options.threads),
+            InferenceCall(
+                _compiled(function) if options.settings.get("compile") else function, options.threads
+            ),
             signature,
             parameters=Parameters.of(model.forward if name == objects.CALL else function),
-            into=lambda array: to_tensor(array, place),
-            out=to_array,
+            into=border.into,
+            out=border.out,
         )
     return methods
+
+
+@dataclass(frozen=True, slots=True)
+class _Border:
+    """How values go in and out as the load options ask."""
+
+    place: torch.device
+    dtype: torch.dtype | None
+    channels_last: bool
+
+    @classmethod
+    def of(cls, options: LoadOptions, model: torch.nn.Module) -> _Border:
+        name = options.settings.get("dtype")
+        if name is not None and name not in _DTYPES:
+            raise InvalidModel(
+                f"load option 'dtype' must be {' or '.join(_DTYPES)}, not {name!r}", field="load.dtype"
+            )
+        kinds = {value.dtype for value in model.parameters() if value.is_floating_point()}
+        if name is not None and not kinds <= {torch.float32}:
+            said = ", ".join(sorted(str(kind) for kind in kinds))
+            raise InvalidModel(
+                f"load option 'dtype' is for models of float32; this one has {said}", field="load.dtype"
+            )
+        return cls(
+            device_of(options.device),
+            None if name is None else _DTYPES[str(name)],
+            bool(options.settings.get("channels_last")),
+        )
+
+    def into(self, array: Array) -> object:
+        value = to_tensor(array, self.place)
+        if not isinstance(value, torch.Tensor):
+            return value
+        if self.dtype is not None and value.dtype is torch.float32:
+            value = value.to(self.dtype)
+        if self.channels_last and value.dim() == _IMAGES:
+            value = value.contiguous(memory_format=torch.channels_last)
+        return value
+
+    def out(self, value: object) -> Array:
+        if isinstance(value, torch.Tensor) and self.dtype is not None and value.dtype is self.dtype:
+            value = value.to(torch.float32)
+        return to_array(value)
+
+
+def _compiled(function: Any) -> Any:
+    if not any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name):
+        raise InvalidModel(
+            "load option 'compile' needs a C++ compiler; install g++ or leave the option out",
+            field="load.compile",
+        )
+    return torch.compile(function, dynamic=True)

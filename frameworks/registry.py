@@ -28,7 +28,14 @@ _ENTRIES: Final = {
     "sklearn": _Entry("frameworks.sklearn", "sklearn", "sklearn"),
     "pytorch": _Entry("frameworks.pytorch", "torch", "torch"),
     "torchscript": _Entry("frameworks.torchscript", "torch", "torch"),
+    "torch_export": _Entry("frameworks.torch_export", "torch", "torch"),
     "onnx": _Entry("frameworks.onnx", "onnxruntime", "onnx"),
+    "tensorflow": _Entry("frameworks.tensorflow", "tensorflow", "tensorflow"),
+    "tensorrt": _Entry("frameworks.tensorrt", "numpy", "tensorrt"),
+    "xgboost": _Entry("frameworks.xgboost", "xgboost", "xgboost"),
+    "lightgbm": _Entry("frameworks.lightgbm", "lightgbm", "lightgbm"),
+    "transformers": _Entry("frameworks.transformers", "transformers", "transformers"),
+    "jax": _Entry("frameworks.jax", "jax", "jax"),
 }
 
 NAMES: Final[tuple[str, ...]] = tuple(_ENTRIES)

@@ -17,7 +17,7 @@ from frameworks import base, objects
 from frameworks.base import LoadOptions, Method, SaveArguments
 from frameworks.calling import Caller, Parameters
 from frameworks.errors import InvalidModel
-from frameworks.torch_tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
+from frameworks.pt.tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
 from store import Model, ModelStore, Signature, Tag
 
 try:
@@ -29,6 +29,10 @@ MODULE: Final = "torchscript"
 ARTIFACT: Final = "model.ts"
 
 Source: TypeAlias = "torch.jit.ScriptModule | str | Path"
+
+SETTINGS: Final = {"optimize": bool}
+"""Load options. ``optimize``: freeze the weights and fuse operations for the device, as ``torch.jit`` can;
+results differ in the last bits."""
 
 _DEFAULT: Final = {objects.CALL: Signature(batchable=False)}
 
@@ -100,7 +104,45 @@ def open_methods(model: Model, options: LoadOptions) -> Mapping[str, Method]:
         InvalidModel: it cannot be loaded here, a method is missing, or the device is not there.
         StoreError: its files are damaged or gone.
     """
+    options = base.load_settings(model, options, SETTINGS)
     return base.load(model, MODULE, VERSIONS, lambda folder: _open(folder, model.info.signatures, options))
+
+
+def open_artifact(path: Path, signatures: Mapping[str, Signature], options: LoadOptions) -> dict[str, Caller]:
+    """Load a file of ``torch.jit.save`` where it lies and return one callable per method.
+
+    Raises:
+        InvalidModel: it cannot be loaded here, a method is missing, a load option is unknown, or the device
+            is not there.
+    """
+    base.check_settings(options.settings, SETTINGS)
+    script = _read_file(path, options.device)
+    if options.settings.get("optimize"):
+        others = [name for name in signatures if name not in (objects.CALL, "forward")]
+        with _quiet():
+            optimize: Any = torch.jit.optimize_for_inference  # untyped
+            script = optimize(script, other_methods=others)
+    place = device_of(options.device)
+    methods = {}
+    for name, signature in signatures.items():
+        function: Any = objects.function_of(script, name)
+        methods[name] = Caller(
+            InferenceCall(function, options.threads),
+            signature,
+            parameters=parameters_of(script.forward if name == objects.CALL else function),
+            into=lambda array: to_tensor(array, place),
+            out=to_array,
+        )
+    return methods
+
+
+def parameters_of(function: Any) -> Parameters:
+    """Read a compiled method's parameters, which Python's own inspection cannot see."""
+    named = function.schema.arguments[1:]  # without the module itself, whatever its name
+    return Parameters(
+        names=tuple(argument.name for argument in named),
+        required=frozenset(argument.name for argument in named if not argument.has_default_value()),
+    )
 
 
 def _write(model: Source, folder: Path) -> None:
@@ -124,28 +166,7 @@ def _read_file(path: Path, device: str) -> torch.jit.ScriptModule:
 
 
 def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOptions) -> dict[str, Caller]:
-    script = _read_file(folder / ARTIFACT, options.device)
-    place = device_of(options.device)
-    methods = {}
-    for name, signature in signatures.items():
-        function: Any = objects.function_of(script, name)
-        methods[name] = Caller(
-            InferenceCall(function, options.threads),
-            signature,
-            parameters=_parameters(script.forward if name == objects.CALL else function),
-            into=lambda array: to_tensor(array, place),
-            out=to_array,
-        )
-    return methods
-
-
-def _parameters(function: Any) -> Parameters:
-    """Read a compiled method's parameters, which Python's own inspection cannot see."""
-    named = [argument for argument in function.schema.arguments if argument.name != "self"]
-    return Parameters(
-        names=tuple(argument.name for argument in named),
-        required=frozenset(argument.name for argument in named if not argument.has_default_value()),
-    )
+    return open_artifact(folder / ARTIFACT, signatures, options)
 
 
 @contextmanager

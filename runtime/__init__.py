@@ -15,8 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from frameworks import RowErrors, onnx, python, pytorch, sklearn, torchscript
-    from runtime import models
+    from frameworks import (
+        RowErrors,
+        jax,
+        lightgbm,
+        onnx,
+        python,
+        pytorch,
+        sklearn,
+        tensorflow,
+        tensorrt,
+        torch_export,
+        torchscript,
+        transformers,
+        xgboost,
+    )
+    from runtime import convert, models
     from runtime.client import AsyncClient, Client
     from runtime.runner.local import Runner
     from store import Model, Tag
@@ -29,21 +43,37 @@ __all__ = [
     "Runner",
     "Tag",
     "__version__",
+    "convert",
+    "jax",
+    "lightgbm",
     "models",
     "onnx",
     "python",
     "pytorch",
     "sklearn",
+    "tensorflow",
+    "tensorrt",
+    "torch_export",
     "torchscript",
+    "transformers",
+    "xgboost",
 ]
 
 _MODULES: Final = {
+    "convert": "runtime.convert",
     "models": "runtime.models",
+    "jax": "frameworks.jax",
+    "lightgbm": "frameworks.lightgbm",
     "onnx": "frameworks.onnx",
     "python": "frameworks.python",
     "pytorch": "frameworks.pytorch",
     "sklearn": "frameworks.sklearn",
+    "tensorflow": "frameworks.tensorflow",
+    "tensorrt": "frameworks.tensorrt",
+    "torch_export": "frameworks.torch_export",
     "torchscript": "frameworks.torchscript",
+    "transformers": "frameworks.transformers",
+    "xgboost": "frameworks.xgboost",
 }
 _OBJECTS: Final = {
     "AsyncClient": "runtime.client",

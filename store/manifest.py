@@ -77,6 +77,7 @@ class ModelInfo:
         metadata: what the user wants to remember; plain types only.
         context: library versions at save time.
         checks: what was measured at save time.
+        parent: tag of the model that this one was made of; empty when there is none.
         pickled: loading an artifact runs code from it.
         digests: each file's relative path and ``sha256:`` digest.
         creation_time: ISO 8601 with zone.
@@ -96,6 +97,7 @@ class ModelInfo:
     metadata: Mapping[str, Plain] = field(default_factory=dict)
     context: Context = Context()
     checks: Mapping[str, Plain] = field(default_factory=dict)
+    parent: str = ""
     pickled: bool = False
     digests: Mapping[str, str] = field(default_factory=dict)
     creation_time: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
@@ -110,6 +112,8 @@ class ModelInfo:
             object.__setattr__(self, name, to_text_dict(getattr(self, name), name))
         _check_digests(self.digests)
         _instant(self.creation_time)
+        if self.parent and Tag.parse(self.parent).is_latest:
+            raise InvalidManifest(f"parent {self.parent!r} names no version", field="parent")
 
     @property
     def tag(self) -> Tag:
@@ -133,6 +137,7 @@ class ModelInfo:
             "context": self.context.to_dict(),
             "signatures": {method: signature.to_dict() for method, signature in self.signatures.items()},
             "checks": dict(self.checks),
+            "parent": self.parent,
             "pickled": self.pickled,
             "digests": dict(self.digests),
             "api_version": self.api_version,
@@ -222,6 +227,7 @@ def _from_document(document: dict[str, Plain]) -> ModelInfo:
         metadata=to_plain_dict(_required(document, "metadata"), "metadata"),
         context=Context.parse(_required(document, "context")),
         checks=to_plain_dict(document.get("checks"), "checks"),
+        parent=_text(document, "parent") if document.get("parent") is not None else "",
         pickled=pickled,
         digests=to_text_dict(_required(document, "digests"), "digests"),
         creation_time=_text(document, "creation_time"),

@@ -182,8 +182,11 @@ def parse_signatures(value: object) -> dict[str, Signature]:
 
 
 def default_method(signatures: Mapping[str, Signature]) -> str | None:
-    """Return the method to call if none is named: ``__call__``, ``predict``, or the only one there is."""
-    for name in ("__call__", "predict"):
+    """Return the method to call if none is named.
+
+    That is ``__call__``, ``predict``, ``serving_default`` (of TensorFlow), or the only one there is.
+    """
+    for name in ("__call__", "predict", "serving_default"):
         if name in signatures:
             return name
     return next(iter(signatures)) if len(signatures) == 1 else None

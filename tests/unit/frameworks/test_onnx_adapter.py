@@ -177,11 +177,7 @@ def test_what_is_no_graph_is_refused(models: ModelStore, tmp_path: Path) -> None
         onnx.save_model("m", b"nothing", store=models)
 
 
-def test_only_one_method_and_the_graphs_own_names_are_taken(models: ModelStore) -> None:
-    several: list[dict[str, object]] = [{"predict": {}}, {"__call__": {}, "predict": {}}, {}]
-    for signatures in several:
-        with pytest.raises(InvalidModel, match="exactly one method"):
-            onnx.save_model("m", linear(), signatures=signatures, store=models)
+def test_only_the_graphs_own_names_are_taken(models: ModelStore) -> None:
     spec = {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
     with pytest.raises(InvalidModel, match="no tensor 'x'; it has features"):
         onnx.save_model("m", linear(), signatures={"__call__": {"inputs": [spec]}}, store=models)

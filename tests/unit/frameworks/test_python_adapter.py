@@ -171,14 +171,24 @@ def test_another_adapters_model_is_refused(models: ModelStore) -> None:
         python.open_methods(draft.model, LoadOptions())
 
 
-def test_another_library_version_is_logged_with_both(
+def test_another_minor_version_is_logged_with_both(
     models: ModelStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = python.save_model("double", double, store=models)
-    monkeypatch.setattr(python, "_VERSIONS", {"cloudpickle": "0.0.1"})
+    here = f"{cloudpickle.__version__.split('.')[0]}.99.1"
+    monkeypatch.setattr(python, "_VERSIONS", {"cloudpickle": here})
     with caplog.at_level(logging.WARNING):
         python.open_methods(model, LoadOptions())
-    assert f"saved={cloudpickle.__version__} here=0.0.1" in caplog.text
+    assert f"cloudpickle {cloudpickle.__version__} (here {here})" in caplog.text
+
+
+def test_a_pickle_of_another_major_version_is_refused_with_what_to_install(
+    models: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = python.save_model("double", double, store=models)
+    monkeypatch.setattr(python, "_VERSIONS", {"cloudpickle": "99.0.0"})
+    with pytest.raises(InvalidModel, match=rf"Install cloudpickle=={cloudpickle.__version__} for the server"):
+        python.open_methods(model, LoadOptions())
 
 
 def test_the_same_versions_are_not_logged(models: ModelStore, caplog: pytest.LogCaptureFixture) -> None:

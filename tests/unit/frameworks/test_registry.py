@@ -24,8 +24,8 @@ def test_each_name_gives_an_adapter_with_the_whole_interface(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownModule, match="python, sklearn, pytorch, torchscript, onnx"):
-        adapter("tensorflow")
+    with pytest.raises(UnknownModule, match="python, sklearn, pytorch, torchscript, torch_export, onnx"):
+        adapter("caffe")
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,18 @@ def test_a_missing_library_is_an_import_error_too() -> None:
 
 @pytest.mark.parametrize(
     ("name", "library"),
-    [("sklearn", "sklearn"), ("pytorch", "torch"), ("onnx", "onnxruntime"), ("torchscript", "torch")],
+    [
+        ("sklearn", "sklearn"),
+        ("pytorch", "torch"),
+        ("onnx", "onnxruntime"),
+        ("torchscript", "torch"),
+        ("torch_export", "torch"),
+        ("tensorflow", "tensorflow"),
+        ("xgboost", "xgboost"),
+        ("lightgbm", "lightgbm"),
+        ("transformers", "transformers"),
+        ("jax", "jax"),
+    ],
 )
 def test_importing_an_adapter_without_its_library_says_what_to_install(name: str, library: str) -> None:
     script = f"""
@@ -65,6 +76,8 @@ import sys
 import store
 assert not {"numpy", "cloudpickle"} & set(sys.modules)
 import frameworks
-assert not {"torch", "sklearn", "onnxruntime", "onnx", "grpc", "google.protobuf"} & set(sys.modules)
+import frameworks.convert.run
+heavy = {"torch", "sklearn", "onnxruntime", "onnx", "tensorflow", "transformers", "grpc", "google.protobuf"}
+assert not heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=60)

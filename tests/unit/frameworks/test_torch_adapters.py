@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from frameworks import InvalidModel, InvalidOutput, LoadOptions, pytorch, torchscript
+from frameworks.pt.tensors import InferenceCall, device_of, to_array, to_tensor
 from frameworks.sample import NotBatchInvariant
-from frameworks.torch_tensors import InferenceCall, device_of, to_array, to_tensor
 from store import ModelStore, TensorSpec, datatypes
 from tests.support.dtypes import edge_array
 

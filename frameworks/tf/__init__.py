@@ -1,0 +1,3 @@
+"""TensorFlow's parts: a quiet import, devices, tensors, SavedModels; used by the adapter and the steps."""
+
+from __future__ import annotations
