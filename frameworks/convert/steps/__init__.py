@@ -1,0 +1,3 @@
+"""Conversion steps by source: each module's functions are ``(Work) -> Made`` and run in their own process."""
+
+from __future__ import annotations
