@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 import runtime
+from runtime.cli.convert import convert
 from runtime.cli.demo import demo
 from runtime.cli.infer import infer
 from runtime.cli.models import models
@@ -55,7 +56,7 @@ def cli(invocation: _Invocation, debug: bool) -> None:
     invocation.debug = debug
 
 
-for _command in (serve, demo, infer, models, profile):
+for _command in (serve, demo, infer, models, convert, profile):
     cli.add_command(_command)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime.cli.common import echo_json, human_bytes, open_store, short_path, store_option, table
+from runtime.cli.models_family import family
 
 if TYPE_CHECKING:
     from store import Model, ModelStore, Tag
@@ -20,11 +21,14 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("name", required=False)
+@click.option("--parent", metavar="TAG", help="Only what was made of this model.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
-def list_models(name: str | None, as_json: bool, store: str | None) -> None:
+def list_models(name: str | None, parent: str | None, as_json: bool, store: str | None) -> None:
     """List saved models, newest first; with NAME its versions."""
-    found = [(model, _size(model)) for model in open_store(store).list(name)]
+    opened = open_store(store)
+    made_of = _parent(opened, parent) if parent else None
+    found = [(model, _size(model)) for model in opened.list(name) if made_of in (None, model.info.parent)]
     if as_json:
         echo_json([_summary(model, size) for model, size in found])
         return
@@ -47,14 +51,21 @@ def list_models(name: str | None, as_json: bool, store: str | None) -> None:
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML, as without options.")
 @store_option
 def get_model(tag: str, as_json: bool, as_yaml: bool, store: str | None) -> None:
-    """Show the record of the model TAG: NAME, NAME:VERSION or NAME:latest."""
+    """Show the record of the model TAG: NAME, NAME:VERSION or NAME:latest.
+
+    Behind it comes its family: the model that it was made of, and those that were made of it.
+    """
     if as_json and as_yaml:
         raise click.UsageError("choose one of --json and --yaml")
-    model = open_store(store).get(tag)
+    opened = open_store(store)
+    model = opened.get(tag)
+    found = family(opened, model)
     if as_json:
-        echo_json(model.info.to_dict())
-    else:
-        click.echo(model.info.dump(), nl=False)
+        echo_json({**model.info.to_dict(), "family": found})
+        return
+    click.echo(model.info.dump(), nl=False)
+    if found["parent"] or found["children"]:
+        click.echo(_yaml({"family": found}), nl=False)
 
 
 @models.command("delete")
@@ -70,6 +81,21 @@ def delete_model(tag: str, yes: bool, store: str | None) -> None:
         click.confirm(f"Delete {shown}?", abort=True)
     opened.delete(found)
     click.echo(f"{shown} deleted")
+
+
+def _parent(store: ModelStore, tag: str) -> str:
+    """Return the tag of one version; it may be gone, as a parent may."""
+    from store import Tag
+
+    parsed = Tag.parse(tag)
+    return str(store.get(parsed).tag if parsed.is_latest else parsed)
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _resolve(store: ModelStore, tag: str) -> Tag:
@@ -104,5 +130,6 @@ def _summary(model: Model, size: int | None) -> dict[str, Any]:
         "size_bytes": size,
         "creation_time": info.creation_time,
         "labels": dict(info.labels),
+        "parent": info.parent or None,
         "path": str(model.path),
     }

@@ -133,7 +133,7 @@ def _onnx(model: Model) -> dict[str, Any]:
         import onnx
     except ModuleNotFoundError:
         return {}
-    from frameworks.onnx_files import GRAPH
+    from frameworks.ort.files import GRAPH
 
     graph = onnx.load(model.path / GRAPH, load_external_data=False).graph
     return {

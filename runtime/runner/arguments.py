@@ -159,7 +159,7 @@ def to_array(value: object, name: str) -> Array:
     torch = sys.modules.get("torch")
     try:
         if torch is not None and isinstance(value, torch.Tensor):
-            from frameworks.torch_tensors import to_array as tensor_to_array
+            from frameworks.pt.tensors import to_array as tensor_to_array
 
             return tensor_to_array(value)
         return as_array(value)
