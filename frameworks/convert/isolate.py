@@ -105,7 +105,11 @@ def _started(job: Path, output: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        env={"ORT_DISABLE_TELEMETRY": "1", **os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109
+        env={
+            "ORT_DISABLE_TELEMETRY": "1",
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        },  # noqa: PTH109
         start_new_session=True,
     )
     try:

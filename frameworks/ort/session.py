@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -233,3 +234,14 @@ def _feed(name: str, array: Array) -> Array:
                 f"input {name!r}, element {index}: not UTF-8: {error}", field=name
             ) from error
     return texts.reshape(array.shape)
+
+
+def optimize(path: Path) -> None:
+    """Let onnxruntime fold constants and drop what does nothing; a graph of several files stays as it is."""
+    if any(path.parent.glob(f"{glob.escape(path.name)}.*")):
+        return
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path.with_name("optimized"))
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    path.with_name("optimized").replace(path)

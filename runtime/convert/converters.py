@@ -86,7 +86,9 @@ class ONNXConverter:
             names = origin.names(len(described))
             single.from_object(_ONNX, target, origin, shapes.specs(described, names), settings)
             if optimize:
-                _optimize(target)
+                from frameworks.ort.session import optimize as simplify
+
+                simplify(target)
 
         return _make(saved_path, ".onnx", override, write)
 
@@ -254,16 +256,3 @@ def _saved_model_inputs(path: Path) -> tuple[TensorSpec, ...]:
     from frameworks.tf.targets import target_of
 
     return target_of(tf.saved_model.load(str(path)), CALL).specs or ()
-
-
-def _optimize(path: Path) -> None:
-    """Let onnxruntime fold constants and drop what does nothing; a graph of several files stays as it is."""
-    from frameworks.ort.session import onnxruntime
-
-    if any(path.parent.glob(f"{glob.escape(path.name)}.*")):
-        return
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(path.with_name("optimized"))
-    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    path.with_name("optimized").replace(path)
