@@ -109,7 +109,7 @@ def _started(job: Path, output: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
             "ORT_DISABLE_TELEMETRY": "1",
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        },  # noqa: PTH109
+        },
         start_new_session=True,
     )
     try:
