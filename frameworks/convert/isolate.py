@@ -108,7 +108,7 @@ def _started(job: Path, output: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
         env={
             "ORT_DISABLE_TELEMETRY": "1",
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         },
         start_new_session=True,
     )
