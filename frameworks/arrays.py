@@ -6,7 +6,7 @@ text and byte strings become object arrays of ``bytes``.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from store.errors import UnknownDatatype
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Arrays: TypeAlias = dict[str, Array]
 
+_PLAIN: Final = frozenset(datatypes.numpy_dtype(name) for name in datatypes.NAMES if name != "BYTES")
+
 
 def as_array(value: object) -> Array:
     """Return the array for an array-like value: array, number, text, or nested lists of them.
@@ -26,6 +28,8 @@ def as_array(value: object) -> Array:
     Raises:
         InvalidOutput: ragged, of a datatype without a protocol name, or no array at all.
     """
+    if type(value) is np.ndarray and value.flags.c_contiguous and value.dtype in _PLAIN:
+        return value
     try:
         array = np.asarray(value)
         if array.dtype.kind in "SU" and not isinstance(value, np.ndarray | np.generic):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 
 from frameworks import compatibility, pickling, sample
 from frameworks.arrays import Array, Arrays, as_array
@@ -29,6 +29,9 @@ from store.signature import parse_signatures
 DISTRIBUTION: Final = "runtime-serving"
 
 Method = Callable[[Arrays], Answer]
+
+Kinds: TypeAlias = type | tuple[type, ...]
+"""Type, or types, that a load setting may have."""
 
 _Native = TypeVar("_Native")
 
@@ -124,8 +127,9 @@ class Plan:
         versions: distribution name to version, of the libraries that matter for loading.
         pickled: loading the artifacts runs code from them.
         signatures: contract of each method, with specs where they are known already.
+        settings: the adapter's load settings and their types; nothing is written where others are given.
         write: writes the artifacts below a folder.
-        open: loads them from there again, for the sample.
+        open: loads them from there again, for the sample, with the load settings that can be tried here.
         convert: one sample value to an array.
     """
 
@@ -133,8 +137,9 @@ class Plan:
     versions: Mapping[str, str]
     pickled: bool
     signatures: Mapping[str, Signature]
+    settings: Mapping[str, Kinds]
     write: Callable[[Path], None]
-    open: Callable[[Path, Mapping[str, Signature]], Mapping[str, Opened]]
+    open: Callable[[Path, Mapping[str, Signature], Mapping[str, Plain]], Mapping[str, Opened]]
     convert: Callable[[object], Array] = as_array
 
 
@@ -143,7 +148,8 @@ def given_signatures(arguments: SaveArguments) -> dict[str, Signature] | None:
 
     Raises:
         InvalidSignature: one of them is wrong.
-        FrameworkError: an argument is unknown; looked up first, so that no typing error costs a long save.
+        FrameworkError: an argument is unknown, or the options are no table; looked up first, so that no
+            typing error costs a long save.
     """
     known = SaveArguments.__annotations__
     for name in arguments:
@@ -151,6 +157,7 @@ def given_signatures(arguments: SaveArguments) -> dict[str, Signature] | None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise FrameworkError(f"save_model has no argument {name!r}; {hint}", field=name)
+    given_settings(arguments)
     signatures = arguments.get("signatures")
     return None if signatures is None else parse_signatures(signatures)
 
@@ -159,10 +166,12 @@ def save(name: str, plan: Plan, arguments: SaveArguments) -> Model:
     """Save a model as planned: write, try on the sample, publish.
 
     Raises:
-        InvalidModel: the artifacts cannot be written.
+        InvalidModel: a load setting is wrong, or the artifacts cannot be written.
         SampleFailed: see ``frameworks.sample``.
         StoreError: a name or record is wrong, or the version exists.
     """
+    settings = given_settings(arguments)
+    check_settings(settings, plan.settings)
     tag = Tag.parse(name)
     if tag.is_latest:
         tag = Tag(tag.name, Tag.new_version())
@@ -179,7 +188,7 @@ def save(name: str, plan: Plan, arguments: SaveArguments) -> Model:
         except Exception as error:
             raise InvalidModel(f"model {tag.name!r} cannot be saved: {error!r}", field="model") from error
         if arguments.get("sample") is not None:
-            draft.info = _try(plan, draft.path, draft.info, arguments["sample"])
+            draft.info = _try(plan, draft.path, draft.info, arguments["sample"], settings)
     return draft.model
 
 
@@ -256,10 +265,10 @@ def _describe(tag: Tag, plan: Plan, arguments: SaveArguments, has_objects: bool)
     )
 
 
-def _try(plan: Plan, path: Path, info: ModelInfo, given: object) -> ModelInfo:
+def _try(plan: Plan, path: Path, info: ModelInfo, given: object, settings: Mapping[str, Plain]) -> ModelInfo:
     """Load the draft as a worker would and run it on the sample."""
     arrays = sample.read(given, plan.convert)
-    result = sample.examine(plan.open(path, info.signatures), info.signatures, arrays)
+    result = sample.examine(plan.open(path, info.signatures, settings), info.signatures, arrays)
     sample.write(result.arrays, path)
     return replace(
         info,
@@ -268,9 +277,22 @@ def _try(plan: Plan, path: Path, info: ModelInfo, given: object) -> ModelInfo:
     )
 
 
-def load_settings(
-    model: Model, options: LoadOptions, known: Mapping[str, type | tuple[type, ...]]
-) -> LoadOptions:
+def given_settings(arguments: SaveArguments) -> Mapping[str, Plain]:
+    """Return the load settings that are about to be stored with a model.
+
+    Raises:
+        InvalidModel: the options, or those for loading, are no table.
+    """
+    options: object = arguments.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise InvalidModel(f"options must be a table, not {options!r}", field="options")
+    settings: object = options.get("load") or {}
+    if not isinstance(settings, Mapping):
+        raise InvalidModel(f"option load must be a table, not {settings!r}", field="load")
+    return settings
+
+
+def load_settings(model: Model, options: LoadOptions, known: Mapping[str, Kinds]) -> LoadOptions:
     """Return the options with the model's own ``options.load`` below them.
 
     Args:
@@ -289,7 +311,7 @@ def load_settings(
     return replace(options, settings=settings)
 
 
-def check_settings(settings: Mapping[str, Plain], known: Mapping[str, type | tuple[type, ...]]) -> None:
+def check_settings(settings: Mapping[str, Plain], known: Mapping[str, Kinds]) -> None:
     """Make sure that an adapter knows each setting.
 
     Raises:
@@ -297,7 +319,7 @@ def check_settings(settings: Mapping[str, Plain], known: Mapping[str, type | tup
     """
     for name, value in settings.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
             raise InvalidModel(f"there is no load option {name!r}; {hint}", field=f"load.{name}")
         kind = known[name]

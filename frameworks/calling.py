@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from frameworks.arrays import Array, Arrays, as_array
 from frameworks.errors import InvalidOutput
 from frameworks.row_errors import Answer, RowErrors
 from store import Signature
+
+_ONLY: Final = "output_0"
 
 
 class Opened(Protocol):
@@ -107,6 +109,10 @@ class Caller:
         self._parameters = Parameters.of(function) if parameters is None else parameters
         self._into = into
         self._out = out
+        # What the last call has shown: calls of one method are alike, and finding it out takes long.
+        self._given: tuple[str, ...] | None = None
+        self._by_keyword = False
+        self._single: type | None = None
 
     def __call__(self, inputs: Arrays, /) -> Answer:
         """Execute the method.
@@ -114,11 +120,13 @@ class Caller:
         Raises:
             InvalidOutput: the result cannot be named or is no tensor. What the function raises passes.
         """
-        values = [self._into(array) for array in inputs.values()]
-        if self._parameters.take(inputs):
-            result = self._function(**dict(zip(inputs, values, strict=True)))
+        names, into = tuple(inputs), self._into
+        if names != self._given:
+            self._given, self._by_keyword = names, self._parameters.take(names)
+        if self._by_keyword:
+            result = self._function(**{name: into(array) for name, array in inputs.items()})
         else:
-            result = self._function(*values)
+            result = self._function(*[into(array) for array in inputs.values()])
         if isinstance(result, RowErrors):
             return RowErrors({} if result.outputs is None else self._named(result.outputs), result.errors)
         return self._named(result)
@@ -129,9 +137,13 @@ class Caller:
         return names[:count] if len(names) >= count else tuple(f"input_{index}" for index in range(count))
 
     def _named(self, result: object) -> Arrays:
-        return {
-            name: self._convert(name, value) for name, value in name_results(result, self._outputs).items()
-        }
+        if type(result) is self._single:
+            name = self._outputs[0] if self._outputs else _ONLY
+            return {name: self._convert(name, result)}
+        values = name_results(result, self._outputs)
+        if not isinstance(result, Mapping | tuple | list):
+            self._single = type(result)
+        return {name: self._convert(name, value) for name, value in values.items()}
 
     def _convert(self, name: str, value: object) -> Array:
         try:

@@ -66,8 +66,9 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         versions=_VERSIONS,
         pickled=False,
         signatures={objects.CALL: jax_programs.complete(signature, program)},
+        settings={},
         write=partial(_write, program),
-        open=lambda folder, known: _open(folder, known, LoadOptions()),
+        open=lambda folder, known, _: _open(folder, known, LoadOptions()),
     )
     return base.save(name, plan, arguments)
 
@@ -125,7 +126,7 @@ def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOption
             jax_programs.Call(program, names),
             signature,
             parameters=Parameters(names=names, required=frozenset(names)),
-            into=partial(jax_programs.to_device, place),
+            into=jax_programs.way_to(place, program),
             out=jax_programs.to_array,
         )
     return methods

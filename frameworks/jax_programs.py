@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -125,8 +126,7 @@ class Call:
         self._call = jax.jit(program.call)
         self._names = names
         self._by_keyword = bool(jax.tree_util.tree_unflatten(program.in_tree, program.in_avals)[1])
-        avals = (*program.in_avals, *program.out_avals)
-        self._wide = any(aval.dtype.itemsize >= _BYTES_OF_64_BITS for aval in avals)
+        self._wide = _is_wide(program)
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         """Return the program's result; 64-bit programs run as such, whatever the process is set to."""
@@ -139,6 +139,21 @@ class Call:
         if kwargs and not self._by_keyword:
             return self._call(*(kwargs[name] for name in self._names))
         return self._call(*args, **kwargs)
+
+
+def way_to(place: Any, program: Any) -> Callable[[Array], Any]:
+    """Return what brings arrays to a device, of the same datatype.
+
+    Where JAX itself would put them there, they go to the program as they are, which is quicker by half.
+    """
+    if place != jax.devices()[0] or getattr(jax.config, "jax_default_device", None) is not None:
+        return partial(to_device, place)
+    wide = _is_wide(program)
+
+    def pass_on(array: Array) -> Any:
+        return array if wide or array.dtype.itemsize < _BYTES_OF_64_BITS else to_device(place, array)
+
+    return pass_on
 
 
 def to_device(place: Any, array: Array) -> Any:
@@ -180,6 +195,11 @@ def device_of(program: Any, device: str) -> Any:
 def numbered(word: str, count: int) -> tuple[str, ...]:
     """Return ``word_0``, ``word_1`` …."""
     return tuple(f"{word}_{index}" for index in range(count))
+
+
+def _is_wide(program: Any) -> bool:
+    avals = (*program.in_avals, *program.out_avals)
+    return any(aval.dtype.itemsize >= _BYTES_OF_64_BITS for aval in avals)
 
 
 def _sample_specs(parameters: Parameters, signature: Signature, given: object) -> tuple[TensorSpec, ...]:

@@ -62,8 +62,9 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         versions=_VERSIONS,
         pickled=False,
         signatures=signatures,
+        settings={},
         write=lambda folder: _write(booster, record, folder),
-        open=lambda folder, known: _open(folder, known, LoadOptions()),
+        open=lambda folder, known, _: _open(folder, known, LoadOptions()),
     )
     return base.save(name, plan, arguments)
 

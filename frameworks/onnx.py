@@ -22,6 +22,7 @@ from frameworks.ort import providers as onnx_providers
 from frameworks.ort.files import GRAPH, Files
 from frameworks.ort.session import VERSIONS, SessionMethod, complete, method_outputs, open_session
 from store import Model, ModelStore, Signature, Tag
+from store.plain import Plain
 
 MODULE: Final = "onnx"
 
@@ -48,9 +49,8 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         raise InvalidModel(
             f"an ONNX model needs a method; {objects.CALL!r} answers all outputs", field="signatures"
         )
-    load = (arguments.get("options") or {}).get("load")
-    if isinstance(load, Mapping):
-        onnx_providers.check_settings(load)
+    settings = base.given_settings(arguments)
+    onnx_providers.check_settings(settings)
     files = Files.of(model)
     session = open_session(Path(model) if isinstance(model, str | Path) else files.graph, LoadOptions())
     plan = base.Plan(
@@ -58,8 +58,9 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         versions=VERSIONS,
         pickled=False,
         signatures={name: complete(given, session, name) for name, given in signatures.items()},
+        settings=onnx_providers.SETTINGS,
         write=files.write,
-        open=lambda folder, known: open_artifact(folder / GRAPH, known, LoadOptions()),
+        open=_open_draft,
     )
     return base.save(name, plan, arguments)
 
@@ -115,3 +116,10 @@ def open_artifact(
         name: SessionMethod(session, method_outputs(session, name, signature))
         for name, signature in signatures.items()
     }
+
+
+def _open_draft(
+    folder: Path, signatures: Mapping[str, Signature], settings: Mapping[str, Plain]
+) -> dict[str, SessionMethod]:
+    """Open for the sample, on the CPU: the provider may be one of another machine."""
+    return open_artifact(folder / GRAPH, signatures, LoadOptions(settings=onnx_providers.on_cpu(settings)))

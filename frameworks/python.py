@@ -54,8 +54,9 @@ def save_model(name: str, model: object, **arguments: Unpack[SaveArguments]) -> 
         versions=_VERSIONS,
         pickled=True,
         signatures=signatures,
+        settings={},
         write=lambda folder: pickling.dump(model, folder / objects.ARTIFACT, modules),
-        open=lambda folder, known: objects.bind(objects.read(folder), known),
+        open=lambda folder, known, _: objects.bind(objects.read(folder), known),
     )
     return base.save(name, plan, arguments)
 

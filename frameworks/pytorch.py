@@ -25,6 +25,7 @@ from frameworks.calling import Caller, Parameters
 from frameworks.errors import InvalidModel
 from frameworks.pt.tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
 from store import Model, ModelStore, Signature, Tag
+from store.plain import Plain
 
 try:
     import torch
@@ -38,7 +39,7 @@ SETTINGS: Final = {"channels_last": bool, "dtype": str, "compile": bool}
 """Load options. ``channels_last``: keep images with their channels innermost, which makes convolutions
 faster on most CPUs and GPUs. ``dtype``: compute in ``bfloat16`` or ``float16``; what goes in and comes out
 stays float32. ``compile``: run through ``torch.compile``; the first calls compile, which takes seconds, so
-save a sample to have them made before the model is ready."""
+save a sample to have them made before the model is ready. It is not tried when a model is saved."""
 
 _IMAGES: Final = 4
 """Axes of a batch of images."""
@@ -57,7 +58,7 @@ def save_model(name: str, model: torch.nn.Module, **arguments: Unpack[SaveArgume
         arguments: see ``frameworks.base.SaveArguments``; signatures default to ``__call__``, not batchable.
 
     Raises:
-        InvalidModel: no module, or it has no such method.
+        InvalidModel: no module, it has no such method, or a load setting is wrong.
         SampleFailed: it does not do on the sample what its signature says.
         StoreError: a name, signature or record is wrong, or the version exists.
     """
@@ -70,15 +71,18 @@ def save_model(name: str, model: torch.nn.Module, **arguments: Unpack[SaveArgume
         signatures = _DEFAULT
     for method in signatures:
         objects.function_of(model, method)
+    settings = base.given_settings(arguments)
+    base.check_settings(settings, SETTINGS)
+    _dtype_of(settings, model)
     modules = arguments.get("external_modules") or ()
     plan = base.Plan(
         module=MODULE,
         versions=VERSIONS,
         pickled=True,
         signatures=signatures,
+        settings=SETTINGS,
         write=partial(_write, model, modules),
-        # The budget that is in force: trying the sample must not change the caller's process.
-        open=lambda folder, known: _open(folder, known, LoadOptions(threads=torch.get_num_threads())),
+        open=_open_draft,
         convert=to_array,
     )
     return base.save(name, plan, arguments)
@@ -153,6 +157,14 @@ def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOption
     return methods
 
 
+def _open_draft(
+    folder: Path, signatures: Mapping[str, Signature], settings: Mapping[str, Plain]
+) -> dict[str, Caller]:
+    """Open for the sample, in the caller's process, whose number of threads must not change."""
+    tried = {name: value for name, value in settings.items() if name != "compile"}
+    return _open(folder, signatures, LoadOptions(threads=torch.get_num_threads(), settings=tried))
+
+
 @dataclass(frozen=True, slots=True)
 class _Border:
     """How values go in and out as the load options ask."""
@@ -163,20 +175,9 @@ class _Border:
 
     @classmethod
     def of(cls, options: LoadOptions, model: torch.nn.Module) -> _Border:
-        name = options.settings.get("dtype")
-        if name is not None and name not in _DTYPES:
-            raise InvalidModel(
-                f"load option 'dtype' must be {' or '.join(_DTYPES)}, not {name!r}", field="load.dtype"
-            )
-        kinds = {value.dtype for value in model.parameters() if value.is_floating_point()}
-        if name is not None and not kinds <= {torch.float32}:
-            said = ", ".join(sorted(str(kind) for kind in kinds))
-            raise InvalidModel(
-                f"load option 'dtype' is for models of float32; this one has {said}", field="load.dtype"
-            )
         return cls(
             device_of(options.device),
-            None if name is None else _DTYPES[str(name)],
+            _dtype_of(options.settings, model),
             bool(options.settings.get("channels_last")),
         )
 
@@ -194,6 +195,28 @@ class _Border:
         if isinstance(value, torch.Tensor) and self.dtype is not None and value.dtype is self.dtype:
             value = value.to(torch.float32)
         return to_array(value)
+
+
+def _dtype_of(settings: Mapping[str, Plain], model: torch.nn.Module) -> torch.dtype | None:
+    """Return the datatype to compute in; None for that of the weights.
+
+    Raises:
+        InvalidModel: it is not offered, or not for such a model.
+    """
+    name = settings.get("dtype")
+    if name is None:
+        return None
+    if name not in _DTYPES:
+        raise InvalidModel(
+            f"load option 'dtype' must be {' or '.join(_DTYPES)}, not {name!r}", field="load.dtype"
+        )
+    kinds = {value.dtype for value in model.parameters() if value.is_floating_point()}
+    if not kinds <= {torch.float32}:
+        said = ", ".join(sorted(str(kind) for kind in kinds))
+        raise InvalidModel(
+            f"load option 'dtype' is for models of float32; this one has {said}", field="load.dtype"
+        )
+    return _DTYPES[str(name)]
 
 
 def _compiled(function: Any) -> Any:

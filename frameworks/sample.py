@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from frameworks import invariance
+from frameworks import extents, invariance
 from frameworks.arrays import Array, Arrays
 from frameworks.calling import Opened
 from frameworks.errors import InvalidOutput, SampleFailed
@@ -188,13 +188,33 @@ def _infer(name: str, method: Opened, signature: Signature, inputs: Arrays) -> S
     into, out = signature.batch_dim if signature.batchable else (None, None)
     open_inputs, open_outputs = open_axes(signature.padding, signature.batch_dim[0])
     try:
-        return replace(
-            signature,
-            inputs=signature.inputs or _specs(inputs, into, open_inputs),
-            outputs=signature.outputs or _specs(outputs, out, open_outputs),
-        )
+        known = signature.inputs or _specs(inputs, into, open_inputs)
+        results = signature.outputs
+        if results is None:
+            varying = _varying(name, method, inputs, outputs, extents.open_axes(known, into))
+            results = _specs(outputs, out, open_outputs | varying)
+        return replace(signature, inputs=known, outputs=results)
     except InvalidSignature as error:
         raise SampleFailed(f"method {name!r}: {error.message}", field=name) from error
+
+
+def _varying(
+    name: str, method: Opened, inputs: Arrays, outputs: Arrays, axes: Iterable[extents.Axis]
+) -> set[tuple[str, int]]:
+    """Return the axes of outputs whose extents change with the dynamic axes of inputs."""
+
+    def run(other: Arrays) -> Arrays | None:
+        try:
+            return invariance.execute(name, method, other)
+        except SampleFailed:
+            return None  # not every extent has to be one that the model takes
+
+    found: set[tuple[str, int]] = set()
+    for _, answer in extents.try_others(inputs, extents.around(inputs, axes), run):
+        for key in outputs.keys() & answer.keys():
+            sizes = zip(outputs[key].shape, answer[key].shape, strict=False)
+            found.update((key, axis) for axis, (one, other) in enumerate(sizes) if one != other)
+    return found
 
 
 def _specs(arrays: Arrays, axis: int | None, padded: Set[tuple[str, int]]) -> tuple[TensorSpec, ...]:

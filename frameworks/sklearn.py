@@ -57,8 +57,9 @@ def save_model(name: str, model: BaseEstimator, **arguments: Unpack[SaveArgument
         versions=_VERSIONS,
         pickled=True,
         signatures=signatures,
+        settings={},
         write=lambda folder: pickling.dump(model, folder / objects.ARTIFACT, modules),
-        open=lambda folder, known: objects.bind(objects.read(folder), known, out=_to_array),
+        open=lambda folder, known, _: objects.bind(objects.read(folder), known, out=_to_array),
     )
     return base.save(name, plan, arguments)
 

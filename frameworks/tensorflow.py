@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Unpack
 
 from frameworks import base
-from frameworks.base import LoadOptions, Method, SaveArguments
+from frameworks.base import Kinds, LoadOptions, Method, SaveArguments
 from frameworks.calling import Opened
 from frameworks.errors import InvalidModel
 from frameworks.tf import device as tensorflow_device
@@ -27,7 +27,7 @@ from store import Model, ModelStore, Signature, Tag
 
 MODULE: Final = "tensorflow"
 
-SETTINGS: Final[Mapping[str, type | tuple[type, ...]]] = {"xla": bool}
+SETTINGS: Final[Mapping[str, Kinds]] = {"xla": bool}
 """Load options: ``xla`` compiles each method, once for every combination of input shapes."""
 
 
@@ -66,9 +66,12 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         versions=versions,
         pickled=False,
         signatures=signatures,
+        settings=SETTINGS,
         write=partial(_write, write),
         # As TensorFlow stands: trying the sample must not change the caller's process.
-        open=lambda folder, known: tensorflow_saved.open_methods(folder / ARTIFACT, known),
+        open=lambda folder, known, settings: tensorflow_saved.open_methods(
+            folder / ARTIFACT, known, xla=bool(settings.get("xla", False))
+        ),
     )
     return base.save(name, plan, arguments)
 

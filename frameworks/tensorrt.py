@@ -79,10 +79,9 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         raise InvalidModel(
             f"a TensorRT model needs a method; {objects.CALL!r} answers all outputs", field="signatures"
         )
-    load = (arguments.get("options") or {}).get("load")
-    if isinstance(load, Mapping):
-        base.check_settings(load, SETTINGS)
-        policy_of(LoadOptions(settings=load))
+    settings = base.given_settings(arguments)
+    base.check_settings(settings, SETTINGS)
+    policy_of(LoadOptions(settings=settings))
     with tempfile.TemporaryDirectory(prefix="tensorrt-") as folder:
         prepared = _prepare(model, signatures, arguments, Path(folder))
         arguments["options"] = prepared.options(arguments.get("options") or {})
@@ -91,8 +90,9 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
             versions=tensorrt_module.installed_versions(),
             pickled=False,
             signatures=prepared.signatures,
+            settings=SETTINGS,
             write=prepared.write,
-            open=_open_draft,
+            open=lambda folder, known, _: _open_draft(folder, known),
         )
         return base.save(name, plan, arguments)
 

@@ -10,9 +10,7 @@ names it otherwise.
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, Unpack
@@ -23,6 +21,7 @@ from frameworks.calling import Caller
 from frameworks.errors import InvalidModel
 from frameworks.pt.archive import Archive
 from frameworks.pt.program import Package, Program, batch_limit, describe
+from frameworks.pt.quiet import quiet
 from frameworks.pt.tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
 from store import Model, ModelStore, Signature, Tag
 
@@ -76,9 +75,10 @@ def save_model(name: str, model: Source, **arguments: Unpack[SaveArguments]) -> 
         versions=VERSIONS,
         pickled=pickled,
         signatures={method: signature},
+        settings={},
         write=partial(_write, model),
         # The budget that is in force: trying the sample must not change the caller's process.
-        open=lambda folder, known: _open(folder, known, LoadOptions(threads=torch.get_num_threads())),
+        open=lambda folder, known, _: _open(folder, known, LoadOptions(threads=torch.get_num_threads())),
         convert=to_array,
     )
     return base.save(name, plan, arguments)
@@ -130,10 +130,9 @@ def open_artifact(path: Path, signatures: Mapping[str, Signature], options: Load
     call = found if isinstance(found, Package) else Program(found)
     place = device_of(options.device)
     caller = Caller(
-        InferenceCall(call, options.threads),
+        InferenceCall(call, options.threads, into=lambda array: to_tensor(array, place)),
         signature,
         parameters=call.layout.parameters,
-        into=lambda array: to_tensor(array, place),
         out=to_array,
     )
     return {method: caller}
@@ -190,7 +189,7 @@ def _has_own_classes(program: torch.export.ExportedProgram) -> bool:
 
 def _write(model: Source, folder: Path) -> None:
     if isinstance(model, torch.export.ExportedProgram):
-        with _quiet():
+        with quiet():
             torch.export.save(model, folder / ARTIFACT)
     else:
         shutil.copyfile(model, folder / ARTIFACT)
@@ -214,7 +213,7 @@ def _read_program(path: Path, device: str, *, needs_tensorrt: bool = False) -> t
                 f"the program has TensorRT engines; install torch_tensorrt to load it: {error}", field="model"
             ) from error
     try:
-        with _quiet():
+        with quiet():
             program = torch.export.load(path)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InvalidModel(f"torch cannot load {path.name}: {error}", field="model") from error
@@ -224,12 +223,3 @@ def _read_program(path: Path, device: str, *, needs_tensorrt: bool = False) -> t
     from torch.export.passes import move_to_device_pass
 
     return move_to_device_pass(program, place)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's notes about its own internals from those who load and save."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        yield

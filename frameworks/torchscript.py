@@ -6,9 +6,7 @@ The artifact holds no pickled Python, so that it loads without the code that mad
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, Unpack
@@ -17,6 +15,7 @@ from frameworks import base, objects
 from frameworks.base import LoadOptions, Method, SaveArguments
 from frameworks.calling import Caller, Parameters
 from frameworks.errors import InvalidModel
+from frameworks.pt.quiet import quiet
 from frameworks.pt.tensors import VERSIONS, InferenceCall, device_of, to_array, to_tensor
 from store import Model, ModelStore, Signature, Tag
 
@@ -65,9 +64,12 @@ def save_model(name: str, model: Source, **arguments: Unpack[SaveArguments]) -> 
         versions=VERSIONS,
         pickled=False,
         signatures=signatures,
+        settings=SETTINGS,
         write=partial(_write, model),
         # The budget that is in force: trying the sample must not change the caller's process.
-        open=lambda folder, known: _open(folder, known, LoadOptions(threads=torch.get_num_threads())),
+        open=lambda folder, known, settings: _open(
+            folder, known, LoadOptions(threads=torch.get_num_threads(), settings=settings)
+        ),
         convert=to_array,
     )
     return base.save(name, plan, arguments)
@@ -119,7 +121,7 @@ def open_artifact(path: Path, signatures: Mapping[str, Signature], options: Load
     script = _read_file(path, options.device)
     if options.settings.get("optimize"):
         others = [name for name in signatures if name not in (objects.CALL, "forward")]
-        with _quiet():
+        with quiet():
             optimize: Any = torch.jit.optimize_for_inference  # untyped
             script = optimize(script, other_methods=others)
     place = device_of(options.device)
@@ -127,10 +129,9 @@ def open_artifact(path: Path, signatures: Mapping[str, Signature], options: Load
     for name, signature in signatures.items():
         function: Any = objects.function_of(script, name)
         methods[name] = Caller(
-            InferenceCall(function, options.threads),
+            InferenceCall(function, options.threads, into=lambda array: to_tensor(array, place)),
             signature,
             parameters=parameters_of(script.forward if name == objects.CALL else function),
-            into=lambda array: to_tensor(array, place),
             out=to_array,
         )
     return methods
@@ -147,7 +148,7 @@ def parameters_of(function: Any) -> Parameters:
 
 def _write(model: Source, folder: Path) -> None:
     if isinstance(model, torch.jit.ScriptModule):
-        with _quiet():
+        with quiet():
             torch.jit.save(model, str(folder / ARTIFACT))
     else:
         shutil.copyfile(model, folder / ARTIFACT)
@@ -156,7 +157,7 @@ def _write(model: Source, folder: Path) -> None:
 def _read_file(path: Path, device: str) -> torch.jit.ScriptModule:
     place = device_of(device)
     try:
-        with _quiet():
+        with quiet():
             load: Any = torch.jit.load  # untyped
             script: torch.jit.ScriptModule = load(str(path), map_location=place)
     except (RuntimeError, ValueError) as error:
@@ -167,11 +168,3 @@ def _read_file(path: Path, device: str) -> torch.jit.ScriptModule:
 
 def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOptions) -> dict[str, Caller]:
     return open_artifact(folder / ARTIFACT, signatures, options)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's advice to use another format from those who serve files that exist already."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

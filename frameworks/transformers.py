@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack
+from typing import Any, Final, TypeAlias, Unpack
 
 from frameworks import base, objects
 from frameworks.base import LoadOptions, Method, SaveArguments
@@ -33,7 +33,7 @@ from frameworks.hf import folder as folders
 from frameworks.hf.folder import FOLDER, VERSIONS, Recipe
 from frameworks.hf.model import SETTINGS, bind
 from frameworks.hf.pipeline import PipelineMethod, make, recipe_for
-from frameworks.hf.tasks import complete, task_of
+from frameworks.hf.tasks import check_settings, complete, task_of
 from frameworks.pt.tensors import device_of, to_array
 from store import Model, ModelStore, Signature, Tag
 
@@ -42,9 +42,6 @@ try:
     import transformers
 except ModuleNotFoundError as error:
     raise base.missing("transformers with torch", "transformers") from error
-
-if TYPE_CHECKING:
-    from frameworks.hf.tasks import Kinds
 
 MODULE: Final = "transformers"
 
@@ -71,15 +68,17 @@ def save_model(name: str, model: Source, **arguments: Unpack[SaveArguments]) -> 
         StoreError: a name, signature or record is wrong, or the version exists.
     """
     given = base.given_signatures(arguments)
-    settings = _settings_of(arguments)
+    settings = base.given_settings(arguments)
     if isinstance(model, str | Path):
         model = folders.read_model(Path(model))
     recipe, source = None, model
+    known = SETTINGS
     if isinstance(model, transformers.Pipeline):
+        known = task_of(str(model.task))[1].settings
         recipe, signatures = _of_pipeline(model, given, settings)
         source = model.model
     else:
-        base.check_settings(settings, SETTINGS)
+        check_settings(settings, SETTINGS)
         signatures = given if given is not None else _MODEL_DEFAULT
     _check_class(source)
     for method in signatures:
@@ -91,8 +90,9 @@ def save_model(name: str, model: Source, **arguments: Unpack[SaveArguments]) -> 
         versions=VERSIONS,
         pickled=False,
         signatures=signatures,
+        settings=known,
         write=lambda folder: folders.write(folder, source, recipe, model),
-        open=lambda folder, known: _open(folder, known, options),
+        open=lambda folder, completed, _: _open(folder, completed, options),
         convert=to_array,
     )
     return base.save(name, plan, arguments)
@@ -107,7 +107,7 @@ def load_model(tag: str | Tag | Model, *, store: ModelStore | None = None, devic
         StoreError: it is unknown or its files are damaged.
     """
     found = base.find(tag, MODULE, store)
-    options = base.load_settings(found, LoadOptions(device=device), _known(found))
+    options = _load_settings(found, LoadOptions(device=device))
     return base.load(found, MODULE, VERSIONS, lambda folder: _read(folder, options)[0])
 
 
@@ -130,7 +130,7 @@ def open_methods(model: Model, options: LoadOptions) -> Mapping[str, Method]:
         StoreError: its files are damaged or gone.
     """
     found = base.find(model, MODULE)
-    options = base.load_settings(found, options, _known(found))
+    options = _load_settings(found, options)
     return base.load(found, MODULE, VERSIONS, lambda folder: _open(folder, found.info.signatures, options))
 
 
@@ -157,7 +157,7 @@ def _of_pipeline(
 ) -> tuple[Recipe, dict[str, Signature]]:
     """Return the pipeline's recipe and its one method's signature, with all specs."""
     _, task = task_of(str(pipeline.task))
-    base.check_settings(settings, task.settings)
+    check_settings(settings, task.settings)
     recipe, task = recipe_for(pipeline, settings)
     signatures = _PIPELINE_DEFAULT if given is None else given
     if set(signatures) != {objects.CALL}:
@@ -179,16 +179,11 @@ def _check_class(model: object) -> None:
         )
 
 
-def _settings_of(arguments: SaveArguments) -> Mapping[str, Any]:
-    """Return the load settings that are about to be stored; ``base.load_settings`` has the same words."""
-    settings = (arguments.get("options") or {}).get("load") or {}
-    if not isinstance(settings, Mapping):
-        raise InvalidModel(f"option load must be a table, not {settings!r}", field="load")
-    return settings
-
-
-def _known(model: Model) -> Mapping[str, Kinds]:
-    """Return the load settings of a stored model; they depend on what it is."""
+def _load_settings(model: Model, options: LoadOptions) -> LoadOptions:
+    """Return the options, the model's own settings below them; which there are depends on what it is."""
     with model.present():
         recipe = folders.recipe_of(model.path)
-    return SETTINGS if recipe is None else task_of(recipe.task)[1].settings
+    known = SETTINGS if recipe is None else task_of(recipe.task)[1].settings
+    options = base.load_settings(model, options, known)
+    check_settings(options.settings, known)
+    return options

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Unpack
 
+import numpy as np
+
 from frameworks import base, gpu, objects
 from frameworks.arrays import Array
 from frameworks.base import LoadOptions, Method, SaveArguments
@@ -32,6 +34,7 @@ RECORD: Final = "estimator.json"
 
 _VERSIONS: Final = {"xgboost": str(xgboost.__version__)}
 _BOOSTER: Final = "Booster"
+_HALF: Final = 0.5
 _ESTIMATORS: Final = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 
 
@@ -60,8 +63,9 @@ def save_model(name: str, model: Any, **arguments: Unpack[SaveArguments]) -> Mod
         versions=_VERSIONS,
         pickled=False,
         signatures=signatures,
+        settings={},
         write=lambda folder: _write(model, folder),
-        open=lambda folder, known: _open(folder, known, LoadOptions()),
+        open=lambda folder, known, _: _open(folder, known, LoadOptions()),
     )
     return base.save(name, plan, arguments)
 
@@ -164,7 +168,7 @@ def _open(folder: Path, signatures: Mapping[str, Signature], options: LoadOption
 def _function(model: Any, method: str, device: str) -> Callable[[Array], object]:
     """Return what a method's name stands for, as a function of the features alone."""
     if not isinstance(model, xgboost.Booster):
-        function = objects.function_of(model, method)
+        function = _quick(model, method, device) or objects.function_of(model, method)
     elif method != "predict":
         raise InvalidModel(
             f"a Booster has one method, 'predict', and not {method!r}", field=f"signatures.{method}"
@@ -180,6 +184,49 @@ def _function(model: Any, method: str, device: str) -> Callable[[Array], object]
         return function(features)
 
     return run
+
+
+def _quick(estimator: Any, method: str, device: str) -> Callable[[Array], object] | None:
+    """Return what an estimator's method does, without what it prepares anew for each call; None for others.
+
+    Source: XGBoost 2.1 to 3.2, ``sklearn.py``: ``XGBModel.predict``, ``XGBClassifier``.
+    """
+    booster = estimator.get_booster()
+    is_classifier = isinstance(estimator, xgboost.XGBClassifier)
+    is_softmax = estimator.objective == "multi:softmax"
+    if device != "cpu" or _is_linear(booster) or method not in ("predict", "predict_proba"):
+        return None
+    if method == "predict_proba" and (is_softmax or not is_classifier):
+        return None
+    best = getattr(estimator, "best_iteration", None)
+    rounds = (0, 0 if best is None else best + 1)
+
+    def values(features: Array) -> Array:
+        found: Array = booster.inplace_predict(features, iteration_range=rounds, missing=estimator.missing)
+        return found
+
+    if not is_classifier:
+        return values
+    count = estimator.n_classes_
+    if method == "predict_proba":
+        return lambda features: _probabilities(values(features), count)
+    return lambda features: _classes(values(features), count, is_softmax=is_softmax)
+
+
+def _probabilities(found: Array, count: int) -> Array:
+    """Return one column for each class, or, of several labels, for each label."""
+    if found.ndim == 2 and (found.shape[1] == count or count == 2):
+        return found
+    return np.stack((1.0 - found, found), axis=1)
+
+
+def _classes(found: Array, count: int, *, is_softmax: bool) -> Array:
+    if found.ndim > 1 and count != 2:
+        classes: Array = np.argmax(found, axis=1)
+        return classes
+    if found.ndim > 1:  # several labels
+        return (found > _HALF).astype(np.float64)
+    return found.astype(np.int32) if is_softmax else (found > _HALF).astype(np.int64)
 
 
 def _is_linear(booster: Any) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from frameworks import gpu
@@ -16,7 +17,9 @@ from frameworks.convert.orders import Event, Order, Progress
 from frameworks.convert.place import Place
 from frameworks.convert.plainform import to_plain
 from frameworks.convert.records import Outcome, Report
+from frameworks.convert.samples import EXTENTS
 from frameworks.convert.workspace import Workspace
+from frameworks.cores import usable_cores
 from store import Model, Signature
 from store.digests import digest_tree
 from store.plain import Plain
@@ -65,10 +68,10 @@ class Context:
             if model is None
             else digest(dict(model.info.digests), to_plain(self.signatures), model.info.module)
         )
-        self.base: Final = digest(self.source_key, environment.versions(), digest_tree(workspace.inputs))
+        self.base: Final = digest(self.source_key, environment.versions(), _given(workspace.inputs))
         self._progress = progress
         self._done = 0
-        self._threads = environment.cores()
+        self._threads = usable_cores()
 
     def save(self) -> None:
         """Write the report."""
@@ -171,6 +174,11 @@ class Context:
             event.message,
         )
         self._progress(event)
+
+
+def _given(inputs: Path) -> dict[str, str]:
+    """Return the digests of the samples, without those that a run adds to them."""
+    return {name: one for name, one in digest_tree(inputs).items() if not name.startswith(f"{EXTENTS}/")}
 
 
 def digest(*parts: object) -> str:

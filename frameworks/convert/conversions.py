@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -44,7 +45,7 @@ class Conversions:
             return report.conversions[variant]
         self._context.total += variant not in self._context.targets
         conversion = report.conversions.setdefault(variant, Conversion(variant=variant))
-        starts = [start for start in edge.starts if self._is_there(start)][:1]
+        starts = list(islice(filter(self._is_there, edge.starts), 1))  # the rest need not be made
         if not starts:
             self._skip(conversion, edge)
         elif self._is_current(conversion, self._key(edge, starts[0])):

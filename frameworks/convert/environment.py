@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from typing import Final
 
 from frameworks import gpu
+from frameworks.cores import usable_cores
 from store.plain import Plain
 
 _LIBRARIES: Final = (
@@ -52,16 +52,11 @@ def describe() -> dict[str, Plain]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu": _cpu_model(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "libraries": versions(),
         "gpu": None if card is None else {"name": card.name, "driver": card.driver},
     }
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _cpu_model() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from frameworks.convert import providers
 from frameworks.convert.context import Context, digest
@@ -40,6 +41,8 @@ class Executions:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        axes = to_plain(context.order.settings.trt_axes)  # they change which extents are tried
+        self._key: Final = digest(context.base, axes)
 
     def answer(self) -> bool:
         """Keep the source's answers to the samples, unless they are there; return whether they are."""
@@ -53,7 +56,7 @@ class Executions:
                     message="the package came without samples, so nothing can be converted or compared",
                 )
             return kept
-        if kept and source.key == context.source_key and source.outcome.facts.get("key") == context.base:
+        if kept and source.key == context.source_key and source.outcome.facts.get("key") == self._key:
             context.passed_over()
             return True
         source.key = context.source_key
@@ -65,9 +68,10 @@ class Executions:
                 **context.common(context.source_place()),
                 "subject": context.source_subject(),
                 "outputs": str(context.workspace.outputs),
+                "settings": to_plain(context.order.settings),
             },
         )
-        source.outcome.facts = {"key": context.base}
+        source.outcome.facts = {"key": self._key}
         context.save()
         return source.outcome.status is Status.OK
 
@@ -79,9 +83,7 @@ class Executions:
         for provider in context.runtimes(conversion.variant):
             execution = conversion.executions.setdefault(provider, Execution(provider=provider))
             settings = context.order.settings
-            key = digest(
-                conversion.digest, context.base, settings.atol, settings.rtol, settings.max_batch_size
-            )
+            key = digest(conversion.digest, self._key, settings.atol, settings.rtol, settings.max_batch_size)
             if execution.key == key and execution.outcome.status is Status.OK:
                 context.passed_over()
             else:

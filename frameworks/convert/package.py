@@ -1,7 +1,7 @@
 """The ``.nav`` package: a workspace in one file, to hand on, to keep, and to take up again elsewhere.
 
 A zip that holds the workspace's files as they are, and ``package.json`` with the digest of each. The source
-model and the log stay behind: what a package holds can be loaded without trusting the code of its maker.
+model and the log stay behind, and so does the code of its maker, except for what AOTInductor has compiled.
 
 Packages come from anywhere: a member is unpacked only if its path stays inside, it is a plain file that
 ``package.json`` lists, and it is as long as the zip's directory says and has the digest that is listed.
@@ -18,7 +18,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, Protocol
@@ -26,8 +26,8 @@ from typing import IO, Final, Protocol
 from frameworks.convert.staging import PathTaken, staged, workspace_path
 from frameworks.convert.workspace import INPUTS, LOG, OUTPUTS
 from frameworks.errors import FrameworkError
-from store import InvalidTag, Tag
-from store.digests import file_names
+from store import InvalidTag, StoreError, Tag
+from store.digests import digest_file, file_names
 
 CONTENTS: Final = "package.json"
 FORMAT_VERSION: Final = "1"
@@ -115,6 +115,8 @@ def write(
 def unpack(path: Path, workdir: Path, *, override: bool = False) -> Path:
     """Unpack a package into a new workspace below a folder; return the workspace's folder.
 
+    A workspace that is there already, and is file by file what the package was made of, is left as it is.
+
     Args:
         path: the package.
         workdir: where workspaces lie; made when it is not there.
@@ -131,6 +133,8 @@ def unpack(path: Path, workdir: Path, *, override: bool = False) -> Path:
             contents = _read_contents(archive, path)
             members = _checked(archive, contents, path)
             target = workspace_path(workdir, contents.model_name)
+            if not override and _is_same(target, contents):
+                return target
             with staged(target, override=override) as folder:
                 _check_space(folder, contents)
                 for info in members:
@@ -145,14 +149,29 @@ def _write_members(file: IO[bytes], workspace: Path, model_name: str, save_data:
     listed: dict[str, dict[str, object]] = {}
     # Stored, not deflated: weights hardly become smaller, and the samples are zips themselves.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(file_names(workspace)):
-            top = name.partition("/")[0]
-            if top in left_out or top.startswith("."):
-                continue
+        for name in _packed(workspace, left_out):
             digest, size = _add(archive, workspace / name, name)
             listed[name] = {"sha256": digest, "bytes": size}
         document = {"format_version": FORMAT_VERSION, "model_name": model_name, "members": listed}
         archive.writestr(_entry(CONTENTS), json.dumps(document, indent=1))
+
+
+def _packed(workspace: Path, left_out: Collection[str] = (LOG,)) -> list[str]:
+    """Return the files of a workspace that go into its package, sorted."""
+    tops = {name: name.partition("/")[0] for name in sorted(file_names(workspace))}
+    return [name for name, top in tops.items() if top not in left_out and not top.startswith(".")]
+
+
+def _is_same(workspace: Path, contents: Contents) -> bool:
+    """Return whether a package made of the workspace would have these members."""
+    if workspace.is_symlink() or not workspace.is_dir():
+        return False
+    try:
+        return _packed(workspace) == sorted(contents.members) and all(
+            digest_file(workspace / name) == member.digest for name, member in contents.members.items()
+        )
+    except (StoreError, OSError):
+        return False  # odd files are no workspace of ours
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[str, int]:

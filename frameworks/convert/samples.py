@@ -26,9 +26,22 @@ from store import Model, TensorSpec, datatypes
 from store.fields import is_int
 from store.signature import DYNAMIC
 
-__all__ = ["COUNT", "KINDS", "InvalidSamples", "Samples", "collect", "from_model", "specs_of", "stack"]
+__all__ = [
+    "COUNT",
+    "EXTENTS",
+    "KINDS",
+    "InvalidSamples",
+    "Samples",
+    "collect",
+    "from_model",
+    "specs_of",
+    "stack",
+]
 
 KINDS: Final = ("conversion", "correctness", "profiling")
+
+EXTENTS: Final = "extents"
+"""A further kind, which a run adds; see ``frameworks.convert.extents``."""
 
 COUNT: Final = 100
 """Samples for correctness, unless told otherwise."""
@@ -51,6 +64,7 @@ class Samples:
         batch_size: rows of the dataloader's first item; 1 where there is no batch axis.
         batch_dim: batch axis, which is 1 in every sample; None where samples are whole inputs.
         generated: made up from specs, not taken from data.
+        extents: at extents that the others do not have; may be empty.
 
     Raises:
         InvalidSamples: a kind is empty, or an invariant of the module is broken.
@@ -62,12 +76,13 @@ class Samples:
     batch_size: int = 1
     batch_dim: int | None = 0
     generated: bool = False
+    extents: tuple[Arrays, ...] = ()
 
     def __post_init__(self) -> None:
         layout: Layout | None = None
-        for kind in KINDS:
+        for kind in (*KINDS, EXTENTS):
             items: tuple[Arrays, ...] = getattr(self, kind)
-            if not items:
+            if not items and kind != EXTENTS:
                 raise InvalidSamples(f"there are no {kind} samples", field=kind)
             for index, arrays in enumerate(items):
                 where = f"{kind} sample {index}"
@@ -77,11 +92,13 @@ class Samples:
 
     @property
     def all(self) -> tuple[Arrays, ...]:
-        """The samples of every kind."""
+        """The samples of every kind, as they were given."""
         return self.conversion + self.correctness + self.profiling
 
     def save(self, folder: Path) -> None:
         """Write ``conversion``, ``correctness`` and ``profiling`` below a folder, replacing what is there.
+
+        Those of ``extents`` are a run's own.
 
         Raises:
             CorruptArrays: a tensor's name cannot be stored.
@@ -100,7 +117,7 @@ class Samples:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, and the samples of ``extents`` that a run has added.
 
         Raises:
             CorruptArrays: a file is missing or damaged.
@@ -111,6 +128,8 @@ class Samples:
         for kind in KINDS:
             own, other = folder / kind, folder / _OTHER_NAMES.get(kind, kind)
             found[kind] = tuple(npz.read_kind(own if own.is_dir() or not other.is_dir() else other))
+        if (folder / EXTENTS).is_dir():
+            found[EXTENTS] = tuple(npz.read_kind(folder / EXTENTS))
         return cls(**found, **record)
 
 

@@ -17,12 +17,12 @@ from typing import Any, cast
 from frameworks import registry
 from frameworks.arrays import Arrays
 from frameworks.calling import Opened
-from frameworks.convert import npz
+from frameworks.convert import extents, npz
 from frameworks.convert.formats import TensorRTPrecision, Variant
 from frameworks.convert.opening import open_variant
 from frameworks.convert.place import Place
 from frameworks.convert.plainform import from_plain, to_plain
-from frameworks.convert.samples import KINDS, Samples, stack
+from frameworks.convert.samples import EXTENTS, KINDS, Samples, stack
 from frameworks.convert.verify import arrange, outputs_of, verify
 from frameworks.convert.work import Made, Settings, Work
 from store import Model, ModelStore, Signature
@@ -41,6 +41,7 @@ def make(step: str, work: Document) -> dict[str, Plain]:
             to.
     """
     model, start = work["model"], work["start"]
+    samples = Samples.load(Path(work["samples"]))
     task = Work(
         variant=Variant.parse(work["variant"]),
         start=Variant.parse(start) if start else None,
@@ -48,7 +49,8 @@ def make(step: str, work: Document) -> dict[str, Plain]:
         artifact=Path(work["artifact"]) if work["artifact"] else None,
         target=Path(work["target"]),
         signatures=parse_signatures(work["signatures"]),
-        samples=Samples.load(Path(work["samples"])).conversion,
+        samples=samples.conversion,
+        extents=samples.extents,
         settings=from_plain(Settings, work["settings"], "settings"),
     )
     _remove(task.target)
@@ -58,18 +60,30 @@ def make(step: str, work: Document) -> dict[str, Plain]:
     return {"methods": list(made.methods), "facts": dict(made.facts)}
 
 
-def answer(subject: Document, signatures: Document, place: Document, inputs: str, outputs: str) -> Document:
-    """Keep a model's answers to the samples, by kind; of methods after the first in folders of their own."""
+def answer(
+    subject: Document, signatures: Document, place: Document, inputs: str, outputs: str, settings: Document
+) -> Document:
+    """Keep a model's answers to the samples, by kind; of methods after the first in folders of their own.
+
+    Samples at extents that the others do not have are added to them; see ``frameworks.convert.extents``.
+    """
     known = parse_signatures(signatures)
     samples = Samples.load(Path(inputs))
     methods = _open(subject, known, from_plain(Place, place, "place"))
     first = next(iter(known))
-    for name, signature in known.items():
-        if name != first and arrange(samples.correctness, signature) is None:
-            continue  # the samples are for the first
+    taking = {
+        name: signature
+        for name, signature in known.items()
+        if name == first or arrange(samples.correctness, signature) is not None  # they are for the first
+    }
+    for name, signature in taking.items():
         for kind in KINDS:
             answers = outputs_of(methods[name], signature, getattr(samples, kind))
             npz.write_kind(_answers(Path(outputs), name, first) / kind, answers)
+    added = extents.find(samples, methods, taking, from_plain(Settings, settings, "settings"))
+    for name in taking:
+        extents.write([found[name] for _, found in added], _answers(Path(outputs), name, first) / EXTENTS)
+    extents.write([given for given, _ in added], Path(inputs) / EXTENTS)
     return {}
 
 
@@ -139,7 +153,8 @@ def reference(
     found: dict[str, dict[str, list[Arrays]]] = {}
     for name in signatures:
         folder = _answers(outputs, name, first)
-        kinds = {kind: npz.read_kind(folder / kind) for kind in KINDS if (folder / kind).is_dir()}
+        there = [kind for kind in (*KINDS, EXTENTS) if (folder / kind).is_dir()]
+        kinds = {kind: npz.read_kind(folder / kind) for kind in there}
         if kinds:
             found[name] = kinds
     return found

@@ -18,13 +18,13 @@ from frameworks.calling import Opened
 from frameworks.convert.formats import TensorRTPrecision
 from frameworks.convert.items import InvalidSamples
 from frameworks.convert.records import Difference, Invariance
-from frameworks.convert.samples import Samples, extents_of, join
+from frameworks.convert.samples import EXTENTS, Samples, extents_of, join
 from frameworks.convert.tolerance import Comparison, Rule
 from frameworks.errors import SampleFailed
 from frameworks.row_errors import complete
 from store import Signature
 
-KINDS: Final = ("conversion", "correctness")
+KINDS: Final = ("conversion", "correctness", EXTENTS)
 """The samples that are compared."""
 
 _SMALL_SIZES: Final = (1, 2, 3, 5)
@@ -107,7 +107,7 @@ def verify(
         methods: of the converted model; signatures without one are skipped.
         signatures: of the methods, with input and output specs.
         samples: inputs of the first method, and of any other that takes the same.
-        reference: method to kind (``conversion``, ``correctness``) to one answer per sample.
+        reference: method to kind (``conversion``, ``correctness``, ``extents``) to one answer per sample.
         precision: of the converted model's arithmetic; None is that of the source.
         atol: see ``tolerance.Rule``.
         rtol: likewise.
@@ -121,7 +121,7 @@ def verify(
     messages: list[str] = []
     for name, signature in signatures.items():
         pairs = _pairs(name, signature, samples, reference.get(name, {}))
-        inputs = arrange([given for given, _ in pairs], signature)
+        inputs = arrange([one for one, _ in pairs], signature)
         if name not in methods:
             found.skipped[name] = "the converted model does not have it"
         elif not pairs:
@@ -129,7 +129,8 @@ def verify(
         elif inputs is None:
             found.skipped[name] = "the samples do not fit its input specs"
         else:
-            trial = _Trial(name, methods[name], signature, inputs, [answer for _, answer in pairs], rule)
+            given, answers = len(pairs) - len(reference[name].get(EXTENTS, ())), [one for _, one in pairs]
+            trial = _Trial(name, methods[name], signature, inputs, answers, rule, given)
             messages += filter(None, [trial.run(max_batch_size)])
             found.outputs.update(trial.outputs)
             if trial.invariance is not None:
@@ -142,7 +143,7 @@ def verify(
 
 
 class _Trial:
-    """One method's comparison."""
+    """One method's comparison; the first samples are ``given``, the others are at further extents."""
 
     def __init__(
         self,
@@ -152,11 +153,14 @@ class _Trial:
         inputs: list[Arrays],
         answers: list[Arrays],
         rule: Rule,
+        given: int,
     ) -> None:
         self._name, self._method, self._signature = name, method, signature
         self._inputs, self._answers = inputs, answers
         tolerances = rule.over(answers)
         self._correct, self._alike = Comparison(tolerances), Comparison(tolerances)
+        self._given = given
+        self._is_of_given_extents = False
         self._sizes: list[int] = []
         self._wrong_from: int | None = None
 
@@ -164,13 +168,7 @@ class _Trial:
         """Run all samples and batches; return what is wrong, empty if nothing is."""
         failure = ""
         try:
-            alone = [
-                _run(self._method, self._signature, arrays, f"sample {index}")
-                for index, arrays in enumerate(self._inputs)
-            ]
-            axis = self._signature.batch_dim[1] if self._signature.batchable else None
-            for actual, answer in zip(alone, self._answers, strict=True):
-                self._correct.add_all(actual, answer, axis=axis)
+            alone = self._run_alone()
             if self._signature.batchable:
                 self._run_batches(alone, max_batch_size)
         except SampleFailed as error:
@@ -195,6 +193,18 @@ class _Trial:
             max_rel=max((each.max_rel for each in figures), default=0.0),
             invariant=self._alike.within,
         )
+
+    def _run_alone(self) -> list[Arrays]:
+        axis = self._signature.batch_dim[1] if self._signature.batchable else None
+        alone = []
+        for index, (arrays, answer) in enumerate(zip(self._inputs, self._answers, strict=True)):
+            is_right = self._correct.within
+            actual = _run(self._method, self._signature, arrays, f"sample {index}")
+            self._correct.add_all(actual, answer, axis=axis)
+            alone.append(actual)
+            if index >= self._given and is_right and not self._correct.within:
+                self._is_of_given_extents = True
+        return alone
 
     def _run_batches(self, alone: list[Arrays], max_batch_size: int) -> None:
         right_alone = self._correct.within
@@ -231,6 +241,11 @@ class _Trial:
         outside = {name: each for name, each in self._correct.differences().items() if not each.within}
         worst = max(outside, key=lambda name: (outside[name].outside, outside[name].max_abs))
         text = f"output {worst!r} of method {self._name!r} {self._words(worst, outside[worst])}"
+        if self._is_of_given_extents:
+            text += (
+                "; samples as they were given agree, the same at other extents of the dynamic axes do not: "
+                "it was made for these extents only"
+            )
         if self._wrong_from is not None:
             text += f"; single rows agree, rows of batches from {self._wrong_from} on do not"
         if len(outside) > 1:

@@ -105,7 +105,9 @@ class Work:
             these names, datatypes and shapes: -1 stays dynamic. Where the method is batchable, its batch axes
             are -1 in each spec.
         samples: inputs of the first method, each as the model takes it: a single row along the batch axis,
-            where it has one. At least one; together they span the dynamic axes.
+            where it has one. At least one.
+        extents: the same at other extents, which the source takes too: with them the samples span the dynamic
+            axes, and the result has to take what is between.
         settings: see ``Settings``.
     """
 
@@ -117,6 +119,12 @@ class Work:
     signatures: Mapping[str, Signature]
     samples: tuple[Arrays, ...]
     settings: Settings
+    extents: tuple[Arrays, ...] = ()
+
+    @property
+    def spanning(self) -> tuple[Arrays, ...]:
+        """Samples of all extents that the result has to take."""
+        return (*self.samples, *self.extents)
 
     @property
     def precision(self) -> TensorRTPrecision:

@@ -31,9 +31,6 @@ VERSIONS: Final = {
 }
 FOLDER: Final = "pretrained"
 
-DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
-"""What a model may compute in; ``auto`` is what its weights are stored in."""
-
 _PIPELINE: Final = "pipeline.json"
 _WEIGHTS: Final = "*.safetensors"
 _LOADERS: Final = {"tokenizer": "AutoTokenizer", "image_processor": "AutoImageProcessor"}
@@ -94,14 +91,12 @@ def read_model(path: Path, dtype: str = "auto") -> Any:
 
     Args:
         path: the folder itself.
-        dtype: see ``DTYPES``.
+        dtype: see ``tasks.DTYPES``.
 
     Raises:
-        InvalidModel: no such folder, no safetensors, a class that is not of transformers, a dtype that is not
-            offered, or weights that are missing and so would be random.
+        InvalidModel: no such folder, no safetensors, a class that is not of transformers, or weights that are
+            missing and so would be random.
     """
-    if dtype not in DTYPES:
-        raise InvalidModel(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}", field="load.dtype")
     kind = _class_of(path)
     try:
         with _without_progress():

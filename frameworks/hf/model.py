@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from frameworks import base, objects
-from frameworks.base import LoadOptions
+from frameworks.base import Kinds, LoadOptions
 from frameworks.calling import Caller, Parameters
 from frameworks.errors import InvalidOutput
-from frameworks.hf.tasks import GENERATING, Kinds
+from frameworks.hf.tasks import GENERATING
 from frameworks.pt.tensors import InferenceCall, device_of, to_array, to_tensor
 from store import Signature
 
@@ -40,10 +40,9 @@ def bind(model: Any, signatures: Mapping[str, Signature], options: LoadOptions) 
         parameters = Parameters.of(model.forward if name == objects.CALL else function)
         call = _ModelCall(model, name, function, signature, options.settings)
         methods[name] = Caller(
-            InferenceCall(call, options.threads),
+            InferenceCall(call, options.threads, into=lambda array: to_tensor(array, place)),
             signature,
             parameters=_of_tensors(parameters, model, name),
-            into=lambda array: to_tensor(array, place),
             out=to_array,
         )
     return methods

@@ -16,7 +16,7 @@ from frameworks import base
 from frameworks.arrays import Array, Arrays
 from frameworks.errors import InvalidModel, UnsupportedInput
 from frameworks.hf.folder import Recipe
-from frameworks.hf.tasks import COMMON, FEATURES, Task, task_of, to_outputs
+from frameworks.hf.tasks import COMMON, FEATURES, POOLINGS, Task, task_of, to_outputs
 from frameworks.pt.tensors import InferenceCall, to_array
 
 try:
@@ -28,7 +28,6 @@ except ModuleNotFoundError as error:
 _NO_LIMIT: Final = 1_000_000
 """Tokenizers that know no limit say a number beyond this."""
 
-_POOLINGS: Final = ("mean", "first")
 _STORED_PARAMETERS: Final = ("_preprocess_params", "_forward_params", "_postprocess_params")
 
 
@@ -68,11 +67,7 @@ def make(
     _, task = task_of(recipe.task)
     _limit(model, parts.get("tokenizer"), settings.get("max_length"), generating=task.outputs[0].name)
     keywords = {name: value for name, value in settings.items() if name in task.parameters}
-    pooling = keywords.pop("pooling", _POOLINGS[0])
-    if pooling not in _POOLINGS:
-        raise InvalidModel(
-            f"pooling must be one of {', '.join(_POOLINGS)}, not {pooling!r}", field="load.pooling"
-        )
+    keywords.pop("pooling", None)  # ours, not the pipeline's
     build: Any = transformers.pipeline  # its overloads know no names that come from a table
     try:
         return build(
@@ -97,7 +92,7 @@ class PipelineMethod:
     def __init__(self, pipeline: Any, task: Task, settings: Mapping[str, Any], threads: int) -> None:
         self._pipeline = pipeline
         self._task = task
-        self._pooling = settings.get("pooling", _POOLINGS[0])
+        self._pooling = settings.get("pooling", POOLINGS[0])
         self._rows_at_once = _rows_at_once(pipeline, task, settings)
         self._call = InferenceCall(self._run, threads)
 
@@ -172,8 +167,6 @@ def _limit(model: Any, tokenizer: Any, given: int | None, *, generating: str) ->
     """Tell the tokenizer where texts are cut: where it is asked to, else at what it or the model can take."""
     if tokenizer is None:
         return
-    if given is not None and given < 1:
-        raise InvalidModel(f"max_length must be at least 1, not {given}", field="load.max_length")
     if given is not None:
         tokenizer.model_max_length = given
     elif tokenizer.model_max_length > _NO_LIMIT:
@@ -188,8 +181,6 @@ def _limit(model: Any, tokenizer: Any, given: int | None, *, generating: str) ->
 def _rows_at_once(pipeline: Any, task: Task, settings: Mapping[str, Any]) -> int:
     """Return how many rows one forward pass may have; a row alone where nothing can be padded."""
     asked = settings.get("rows_at_once", _NO_LIMIT if task.together else 1)
-    if asked < 1:
-        raise InvalidModel(f"rows_at_once must be at least 1, not {asked}", field="load.rows_at_once")
     tokenizer = pipeline.tokenizer
     if task.part == "tokenizer" and (
         tokenizer.pad_token_id is None or "attention_mask" not in tokenizer.model_input_names

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
+from frameworks import base
 from frameworks.arrays import Array, Arrays, as_array
+from frameworks.base import Kinds
 from frameworks.errors import InvalidModel
 from store import Signature, TensorSpec
+from store.plain import Plain
 from store.signature import DYNAMIC
-
-Kinds: TypeAlias = "type | tuple[type, ...]"
 
 _TEXT: Final = TensorSpec("text", "BYTES", (DYNAMIC,))
 _IMAGE: Final = TensorSpec("image", "UINT8", (DYNAMIC, DYNAMIC, DYNAMIC, 3))
@@ -44,6 +45,15 @@ GENERATING: Final[Mapping[str, Kinds]] = {
     "pad_token_id": int,
 }
 """Keywords of ``generate`` that a manifest may set. Chosen one by one: others name files to load or code."""
+
+DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
+"""What a model may compute in; ``auto`` is what its weights are stored in."""
+
+POOLINGS: Final = ("mean", "first")
+"""How the vectors of a text's tokens become one."""
+
+_CHOICES: Final = {"dtype": DTYPES, "pooling": POOLINGS}
+_FROM_ONE: Final = ("max_length", "rows_at_once")
 
 COMMON: Final[Mapping[str, Kinds]] = {"dtype": str, "max_length": int, "rows_at_once": int}
 
@@ -131,6 +141,25 @@ def task_of(name: str) -> tuple[str, Task]:
             field="model",
         )
     return canonical, TASKS[canonical]
+
+
+def check_settings(settings: Mapping[str, Plain], known: Mapping[str, Kinds]) -> None:
+    """Make sure that load settings mean something.
+
+    Raises:
+        InvalidModel: one is unknown or of another type, or has no such value.
+    """
+    base.check_settings(settings, known)
+    for name, choices in _CHOICES.items():
+        if name in settings and settings[name] not in choices:
+            raise InvalidModel(
+                f"load option {name!r} must be one of {', '.join(choices)}, not {settings[name]!r}",
+                field=f"load.{name}",
+            )
+    for name in _FROM_ONE:
+        value = settings.get(name)
+        if isinstance(value, int) and value < 1:
+            raise InvalidModel(f"load option {name!r} must be at least 1, not {value}", field=f"load.{name}")
 
 
 def complete(signature: Signature, task: Task) -> Signature:

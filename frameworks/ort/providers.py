@@ -24,6 +24,7 @@ from typing import Any, Final
 from frameworks import base, gpu
 from frameworks.base import LoadOptions
 from frameworks.errors import InvalidModel
+from store.plain import Plain
 from store.store import DEFAULT_HOME, HOME_VARIABLE
 
 try:
@@ -31,7 +32,7 @@ try:
 except ModuleNotFoundError as error:
     raise base.missing("onnxruntime", "onnx") from error
 
-SETTINGS: Final[Mapping[str, type]] = {
+SETTINGS: Final[Mapping[str, base.Kinds]] = {
     "provider": str,
     "fp16": bool,
     "graph_optimization": str,
@@ -77,9 +78,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         InvalidModel: a setting is unknown, of another type, or has no such value.
     """
     base.check_settings(settings, SETTINGS)
-    if "provider" in settings:
-        provider_name(settings["provider"])
+    wanted = provider_name(settings["provider"]) if "provider" in settings else None
+    _check_precision(settings, wanted)
     session_options(LoadOptions(settings=settings))
+
+
+def on_cpu(settings: Mapping[str, Plain]) -> dict[str, Plain]:
+    """Return the settings that can be tried on the CPU, whatever the provider is to be."""
+    return {name: value for name, value in settings.items() if name not in ("provider", "fp16")}
 
 
 def provider_name(given: str) -> str:
@@ -133,12 +139,7 @@ def choose(options: LoadOptions) -> list[tuple[str, dict[str, str]]]:
     device, index = options.device, _card(options.device)
     given = options.settings.get("provider")
     wanted = provider_name(str(given)) if given is not None else CPU if index is None else CUDA
-    if options.settings.get("fp16") and wanted != TENSORRT:
-        raise InvalidModel(
-            f"load option 'fp16' is for the provider 'tensorrt', not for {wanted}; convert the model to half "
-            "precision instead",
-            field="load.fp16",
-        )
+    _check_precision(options.settings, wanted)
     if wanted == CPU:
         return [(CPU, {})]
     if index is None:
@@ -165,6 +166,15 @@ def check_used(session: Any, wanted: str, device: str) -> None:
             f"onnxruntime {onnxruntime.__version__} could not use {wanted} for device {device!r} and fell "
             f"back to {', '.join(used) or 'nothing'}; its own lines on stderr say which library it lacks",
             field="device",
+        )
+
+
+def _check_precision(settings: Mapping[str, Any], wanted: str | None) -> None:
+    if settings.get("fp16") and wanted != TENSORRT:
+        raise InvalidModel(
+            f"load option 'fp16' is for the provider 'tensorrt', not for {wanted or 'the default one'}; "
+            "convert the model to half precision instead",
+            field="load.fp16",
         )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MEASURE: Final = "runtime.convert.performance:measure"
 
 
-@click.command()
+@click.command(short_help="Convert MODEL to other formats; find the best.")
 @click.argument("model")
 @with_options
 def convert(model: str, store: str | None, as_json: bool, **options: Any) -> int:
@@ -124,6 +124,7 @@ def _run(source: Model, targets: Targets, work: _Work, options: Mapping[str, Any
     """Collect the samples and do the work."""
     from frameworks.convert.run import Order, run
     from runtime.cli import convert_plan, convert_samples
+    from runtime.profiling import environment
 
     signatures = convert_plan.signatures(source, options["method"])
     settings = convert_plan.settings(source, options)
@@ -142,6 +143,9 @@ def _run(source: Model, targets: Targets, work: _Work, options: Mapping[str, Any
             f"note: {source.tag} was saved without a sample; answers are compared on random numbers "
             "(--samples takes real ones)"
         )
+    if options["profile"]:
+        for line in environment.warnings(environment.fingerprint()):
+            steps.note(f"note: {line}; figures of such a machine mislead")
     samples.save(work.workspace.inputs)
     with _said_once():
         return run(work.workspace, order, model=source, signatures=signatures, progress=steps)

@@ -61,7 +61,7 @@ _CHECK_OPTIONS: Final = (
     click.option("--profile/--no-profile", default=True, show_default=True, help="Measure the speed."),
     click.option("--batch-sizes", metavar="N,...", multiple=True,
                  help="Rows of a call to measure with.  [1, 8 and --max-batch]"),
-    click.option("--window-ms", type=_POSITIVE, default=500.0, show_default=True,
+    click.option("--window-ms", type=_POSITIVE, default=500.0, show_default=True, metavar="MS",
                  help="Length of a window; the last three of at most ten must agree within 10 %. Short, so "
                       "that six variants take about a minute; 5000 is more certain."),
     click.option("--slo-ms", type=_POSITIVE, metavar="X",

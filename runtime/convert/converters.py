@@ -12,7 +12,6 @@ import glob
 import logging
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -211,9 +210,10 @@ def _script(module: Any, target: Path) -> None:
         import torch
     except ModuleNotFoundError as error:
         raise base.missing("torch", "torch") from error
+    from frameworks.pt.quiet import quiet
+
     compile_code, save = torch.jit.script, torch.jit.save
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with quiet():
         try:
             save(compile_code(copy.deepcopy(module).eval()), str(target))
         except Exception as error:

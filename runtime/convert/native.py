@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,9 @@ def load(form: Format, path: Path) -> Any:
 def _torchscript(path: Path) -> Any:
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the file exists already
+    from frameworks.pt.quiet import quiet
+
+    with quiet():  # the file exists already
         read: Any = torch.jit.load  # untyped
         return read(str(path), map_location="cpu").eval()
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from frameworks.arrays import Array, Arrays, as_array
 from frameworks.calling import Opened
-from frameworks.convert import environment
+from frameworks.cores import usable_cores
 from frameworks.errors import FrameworkError, InvalidOutput
 from frameworks.row_errors import complete
 from store import Signature, TensorSpec, datatypes
@@ -163,7 +163,7 @@ def threads() -> int:
     A runner must not change how many threads the caller's own computations have.
     """
     torch = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch is not None else environment.cores()
+    return int(torch.get_num_threads()) if torch is not None else usable_cores()
 
 
 def _arrange(given: Mapping[str, object], signature: Signature, check: bool) -> Arrays:

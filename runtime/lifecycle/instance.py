@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Final
@@ -141,14 +140,3 @@ def _environment(order: Order) -> dict[str, str]:
     if order.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: affinity, and the quota of its control group if there is one."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:  # noqa: PTH123
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))

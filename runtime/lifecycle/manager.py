@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from frameworks.cores import usable_cores
 from runtime.batching.statistics import add_up
 from runtime.config import ModelConfig, Settings
 from runtime.errors import LoadFailed
 from runtime.lifecycle.frontend import Frontend
-from runtime.lifecycle.instance import Instance, State, usable_cores
+from runtime.lifecycle.instance import Instance, State
 from runtime.lifecycle.warm_start import stored_curve
 from runtime.runner.control import Message
 from runtime.runner.order import Order

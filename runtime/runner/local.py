@@ -8,13 +8,13 @@ it is served; what would be refused there is refused here.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from frameworks.cores import usable_cores
 from runtime.config import ModelConfig, model_config
 from runtime.errors import InvalidInput, MethodNotFound, WrongState
 from runtime.runner import arguments
@@ -87,7 +87,7 @@ class Runner:
             if self._executor is not None:
                 return
             adapter = registry.adapter(self._model.info.module)
-            threads = self._config.threads or len(os.sched_getaffinity(0))
+            threads = self._config.threads or usable_cores()
             options = LoadOptions(device=self._config.device.partition(",")[0].strip(), threads=threads)
             self._executor = Executor(
                 adapter.open_methods(self._model, options),

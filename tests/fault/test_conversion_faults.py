@@ -14,10 +14,11 @@ from frameworks.convert.isolate import Limits
 from frameworks.convert.orders import Event, Order
 from frameworks.convert.records import Report
 from frameworks.convert.run import run
-from frameworks.convert.samples import collect
+from frameworks.convert.samples import Samples, collect
 from frameworks.convert.work import Settings
 from frameworks.convert.workspace import Workspace
 from store import Model, ModelStore
+from tests.support.networks import Mean
 
 HERE = "tests.support.converters"
 ONNX, LEGACY, SCRIPT, TRACE = (
@@ -126,6 +127,29 @@ def test_disturbed_weights_fail_verification_with_figures(workspace: Workspace, 
     assert difference.max_rel > difference.rtol
     assert difference.outside > 0.5
     assert f"{difference.max_abs:.2g}"[:3] in execution.outcome.message
+
+
+def test_a_result_that_was_made_for_one_extent_of_a_dynamic_axis_is_wrong(
+    workspace: Workspace, model: Model
+) -> None:
+    spec = {"name": "x", "datatype": "FP32", "shape": [-1, -1, 2]}
+    rows = np.random.default_rng(0).standard_normal((3, 5, 2), dtype=np.float32)
+    mean = adapter.save_model(
+        "mean",
+        Mean(),
+        signatures={"__call__": {"batchable": True, "inputs": [spec]}},
+        sample=rows,
+        store=ModelStore(model.path.parent.parent),
+    )
+    collect([rows], names=["x"]).save(workspace.inputs)
+    report, _ = convert(workspace, mean, Order(targets=(TRACE,)))
+    execution = report.conversions[TRACE].executions[RuntimeProvider.PYT]
+    assert (execution.outcome.status, execution.outcome.reason) == (Status.FAIL, "differs")
+    assert "it was made for these extents only" in execution.outcome.message
+    assert [one["x"].shape for one in Samples.load(workspace.inputs).extents] == [(1, 2, 2), (1, 10, 2)]
+
+    _, events = convert(workspace, mean, Order(targets=(TRACE,)))
+    assert begun(events) == [("verify", "torchscript-trace on PyTorchExecutionProvider")]
 
 
 def test_a_converter_that_mixes_rows_is_not_batch_invariant(workspace: Workspace, model: Model) -> None:

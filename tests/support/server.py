@@ -83,12 +83,12 @@ class Server:
 
     # -- what it says ---------------------------------------------------------------------------
 
-    def wait_ready(self) -> Server:
+    def wait_ready(self, seconds: float = WAIT_S) -> Server:
         """Wait for the ready line, which must be all that there is on stdout."""
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(WAIT_S), f"not ready in time\n{self.log}"
+            assert selector.select(seconds), f"not ready in time\n{self.log}"
         line = self.process.stdout.readline()
         found = READY.fullmatch(line)
         assert found, f"no ready line but {line!r}\n{self.log}"
@@ -211,17 +211,20 @@ class Server:
 
 
 @contextmanager
-def serving(store: ModelStore, *targets: str, **sections: Mapping[str, object]) -> Iterator[Server]:
+def serving(
+    store: ModelStore, *targets: str, ready_s: float = WAIT_S, **sections: Mapping[str, object]
+) -> Iterator[Server]:
     """A server that is ready; in the end it is stopped in order, unless it has ended or the test failed.
 
     Args:
         store: what it serves.
         targets: tags; none for all.
+        ready_s: seconds that it may take to be ready.
         sections: of the configuration: ``server={"services": 2}``, ``model={"instances": 2}`` …
     """
     server = Server(store, targets, sections)
     try:
-        yield server.wait_ready()
+        yield server.wait_ready(ready_s)
         if server.process.poll() is None:
             server.stop()
     except BaseException:

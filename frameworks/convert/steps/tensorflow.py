@@ -155,7 +155,7 @@ def trt_feed(work: Work, signature: Signature) -> Callable[[], Iterator[dict[str
         NotConvertible: no sample is one of this method's.
     """
     specs = signature.inputs or ()
-    samples = [found for one in work.samples if (found := fitting(signature, one))]
+    samples = [found for one in work.spanning if (found := fitting(signature, one))]
     if not samples:
         raise NotConvertible("TF-TRT needs a sample of the method that it converts", field="samples")
 

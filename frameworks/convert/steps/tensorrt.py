@@ -83,7 +83,7 @@ def _settings(work: Work) -> BuildSettings:
     return BuildSettings(
         precision=work.precision,
         profile=tensorrt_profile.derive(
-            signature, work.samples, work.settings.max_batch_size, work.settings.trt_axes
+            signature, work.spanning, work.settings.max_batch_size, work.settings.trt_axes
         ),
         max_workspace_bytes=work.settings.max_workspace_bytes,
     )

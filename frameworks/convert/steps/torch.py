@@ -10,14 +10,15 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from frameworks import base, objects
 from frameworks.calling import name_results
 from frameworks.convert.formats import Exporter
-from frameworks.convert.steps.torch_attempt import attempt, quiet, recorded, replacing, try_artifact
+from frameworks.convert.steps.torch_attempt import attempt, recorded, replacing, try_artifact
 from frameworks.convert.steps.torch_exported import program_of, row_limit, versions
 from frameworks.convert.steps.torch_shapes import dynamic_axes
 from frameworks.convert.steps.torch_source import Source, chosen, original, source
@@ -25,6 +26,7 @@ from frameworks.convert.steps.torch_trt import torch_trt
 from frameworks.convert.work import Made, MissingTool, NotConvertible, Work
 from frameworks.pt.archive import CPU_FLAGS, cpu_flags
 from frameworks.pt.program import layout_of
+from frameworks.pt.quiet import quiet
 from store import Signature
 from store.plain import Plain
 
@@ -166,7 +168,7 @@ def onnx_legacy(work: Work) -> Made:
     results = [f"output__{index}" for index in range(len(outputs))]
     with tempfile.TemporaryDirectory(dir=work.target.parent, prefix=".onnx-") as folder:
         path = Path(folder) / "model.onnx"
-        with recorded() as said, torch.no_grad():
+        with recorded() as said, torch.no_grad(), _composed_attention():
             attempt(
                 "the older ONNX exporter",
                 lambda: torch.onnx.export(
@@ -186,6 +188,17 @@ def onnx_legacy(work: Work) -> Made:
     onnx_file.name_tensors(model, found.method, signature, inputs, outputs)
     onnx_file.write(model, work.target, lambda path: try_artifact(work, found.method, signature, path))
     return Made(methods=(found.method,), facts=_onnx_facts(model, Exporter.LEGACY, said))
+
+
+@contextmanager
+def _composed_attention() -> Iterator[None]:
+    """Trace attention as the operations that it is made of: its fast path has no form in ONNX."""
+    was_on = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_on)
 
 
 def _compiler() -> str:

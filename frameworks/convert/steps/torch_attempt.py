@@ -12,6 +12,7 @@ from frameworks import base, registry
 from frameworks.base import FileAdapter, LoadOptions
 from frameworks.convert.steps.torch_shapes import example
 from frameworks.convert.work import ADAPTERS, NotConvertible, Work
+from frameworks.pt.quiet import ADVICE
 from frameworks.row_errors import RowErrors
 from store import Signature
 
@@ -24,16 +25,6 @@ _Result = TypeVar("_Result")
 
 _MOST_WARNINGS: Final = 5
 _LINES: Final = 4
-_QUIET: Final = (DeprecationWarning, FutureWarning)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Drop torch's notes that formats are deprecated."""
-    with warnings.catch_warnings():
-        for category in _QUIET:
-            warnings.simplefilter("ignore", category)
-        yield
 
 
 @contextmanager
@@ -45,7 +36,7 @@ def recorded() -> Iterator[list[str]]:
         yield said
     for one in caught:
         text = first_lines(one.message, 1)
-        if not issubclass(one.category, _QUIET) and text not in said and len(said) < _MOST_WARNINGS:
+        if not issubclass(one.category, ADVICE) and text not in said and len(said) < _MOST_WARNINGS:
             said.append(text)
 
 

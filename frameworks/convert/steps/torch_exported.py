@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from frameworks import base
-from frameworks.convert.steps.torch_attempt import attempt, quiet
+from frameworks.convert.steps.torch_attempt import attempt
 from frameworks.convert.steps.torch_shapes import dynamic_shapes
 from frameworks.convert.steps.torch_source import Source, original, source
 from frameworks.convert.work import NotConvertible, Work
 from frameworks.pt.program import batch_limit
+from frameworks.pt.quiet import quiet
 from frameworks.pt.tensors import VERSIONS
 from store import Signature
 from store.plain import Plain

@@ -16,10 +16,10 @@ from typing import Any, Final
 from frameworks import base, objects, registry, torchscript
 from frameworks.calling import Parameters, name_results
 from frameworks.convert.formats import Format
-from frameworks.convert.steps.torch_attempt import quiet
 from frameworks.convert.steps.torch_shapes import example
 from frameworks.convert.work import NotConvertible, Work
 from frameworks.errors import InvalidOutput
+from frameworks.pt.quiet import quiet
 from frameworks.pt.tensors import device_of, to_tensor
 from store import Signature
 

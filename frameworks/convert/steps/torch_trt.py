@@ -11,11 +11,12 @@ from typing import Any
 
 from frameworks import base, gpu
 from frameworks.convert.formats import TensorRTPrecision
-from frameworks.convert.steps.torch_attempt import attempt, quiet, recorded, replacing, try_artifact
+from frameworks.convert.steps.torch_attempt import attempt, recorded, replacing, try_artifact
 from frameworks.convert.steps.torch_exported import export_program, row_limit, versions
 from frameworks.convert.steps.torch_shapes import LEAST, dynamic_shapes
 from frameworks.convert.steps.torch_source import Source, source
 from frameworks.convert.work import Made, MissingTool, NotConvertible, Work
+from frameworks.pt.quiet import quiet
 from frameworks.trt import profile as tensorrt_profile
 
 try:
@@ -77,7 +78,7 @@ def input_ranges(work: Work, found: Source) -> list[dict[str, Any]]:
     """Return the range of each input's shapes, and its datatype."""
     # The example, with which the result is tried, has two rows.
     rows = max(work.settings.max_batch_size, LEAST)
-    ranges = tensorrt_profile.derive(found.signature, work.samples, rows, work.settings.trt_axes)
+    ranges = tensorrt_profile.derive(found.signature, work.spanning, rows, work.settings.trt_axes)
     inputs = []
     for spec, tensor in zip(found.signature.inputs or (), found.example, strict=True):
         least, usual, most = ranges.get(spec.name, (tuple(tensor.shape),) * 3)

@@ -176,6 +176,29 @@ def test_what_was_asked_for_by_name_must_have_become_something(
     assert main(["convert", "double", "--to", to, "--no-profile"]) == code
 
 
+@pytest.mark.parametrize(
+    ("first", "made"),
+    [
+        ("tests.support.conversions:doubles", ["onnx"]),
+        ("tests.support.converters:refuse", ["onnx", "onnx-legacy"]),
+    ],
+)
+def test_of_several_starts_only_the_first_that_can_be_made_is(
+    first: str,
+    made: list[str],
+    store: ModelStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (edges,) = conversions.edges({**conversions.EDGES, "onnx": first}).values()
+    plan = graph.Edge(
+        Variant.parse("trt-fp16"), (Variant.parse("onnx"), Variant.parse("onnx-legacy")), edges[-1].step
+    )
+    monkeypatch.setattr(graph, "_EDGES", {"python": (*edges[:2], plan)})
+    assert main(["convert", "double", "--to", "trt-fp16", "--no-profile"]) == 1
+    assert re.findall(r"^\[.*\] (onnx\S*) …", capsys.readouterr().err, re.MULTILINE) == made
+
+
 @pytest.mark.usefixtures("steps")
 def test_json_is_one_document_with_everything(
     store: ModelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -270,6 +293,20 @@ def test_made_up_samples_are_told(store: ModelStore, capsys: pytest.CaptureFixtu
     python.save_model("plain:v1", conversions.double, signatures=signatures, store=store)
     assert main(["convert", "plain", "--to", "onnx", "--no-profile"]) == 0
     assert "was saved without a sample" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "told"), [("--no-profile", False), ("--profile", True)])
+@pytest.mark.usefixtures("steps")
+def test_a_busy_machine_is_told_before_its_speed_is_measured(
+    option: str,
+    told: bool,
+    store: ModelStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 1000.0, 1000.0))
+    assert main(["convert", "double", "--to", "onnx", option, *QUICK]) == 0
+    assert ("note: the machine was busy before" in capsys.readouterr().err) is told
 
 
 @pytest.mark.usefixtures("steps")

@@ -97,7 +97,7 @@ if model_is_valid:
 
 package_desc.save("example_pyt.nav")
 
-loaded_package_desc = nav.load("example_pyt.nav", workdir="elsewhere")
+loaded_package_desc = nav.load("example_pyt.nav")
 """
 
 TENSORFLOW_SNIPPET = """
@@ -134,7 +134,7 @@ if model_is_valid:
 
 package_desc.save("example_tf2.nav")
 
-loaded_package_desc = nav.load("example_tf2.nav", workdir="elsewhere")
+loaded_package_desc = nav.load("example_tf2.nav")
 """
 
 CLOSING = """
@@ -171,7 +171,4 @@ def run(code: str, folder: Path) -> str:
 def test_the_documented_snippets_run(snippet: str, formats: str, shape: str, tmp_path: Path) -> None:
     code = snippet.replace("QUICK", f"target_formats={formats}, run_profiling=False, sample_count=3")
     assert run(code + CLOSING.replace("SHAPE", shape), tmp_path) == "done"
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
-        "elsewhere",
-        "navigator_workdir",
-    ]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["navigator_workdir"]

@@ -129,6 +129,30 @@ def test_a_workspace_that_exists_is_replaced_only_when_asked(saved: Path, tmp_pa
     assert tree(folder) == FILES
 
 
+def test_the_workspace_that_a_package_was_made_of_is_taken_as_it_is(workspace: Path, tmp_path: Path) -> None:
+    home = workspace.rename(tmp_path / "mlp.nav.workspace")
+    before = tree(home)
+    package.write(home, tmp_path / "mlp.nav", model_name="mlp")
+    assert package.unpack(tmp_path / "mlp.nav", tmp_path) == home
+    assert tree(home) == before
+
+
+@pytest.mark.parametrize("change", ["changed", "missing", "odd"])
+def test_a_workspace_that_differs_from_a_package_is_not_taken_for_it(
+    change: str, saved: Path, tmp_path: Path
+) -> None:
+    folder = package.unpack(saved, tmp_path / "unpacked")
+    match change:
+        case "changed":
+            (folder / "status.yaml").write_text("other")
+        case "missing":
+            (folder / "status.yaml").unlink()
+        case _:
+            (folder / "link").symlink_to("status.yaml")
+    with pytest.raises(PathTaken, match="override_workdir=True"):
+        package.unpack(saved, tmp_path / "unpacked")
+
+
 def test_a_block_that_fails_leaves_the_old_workspace(tmp_path: Path) -> None:
     target = tmp_path / "mlp.nav.workspace"
     target.mkdir()

@@ -54,7 +54,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Model:
         signatures={"__call__": {"batchable": True}},
         sample={"x": ROWS},
         labels={"owner": "me"},
-        options={"max_batch_size": 32, "instances": 2, "load": {"only": "here"}},
+        options={"max_batch_size": 32, "instances": 2},
         store=store,
     )
 

@@ -83,6 +83,16 @@ def test_a_transformer_takes_other_lengths(save: Shelf, tmp_path: Path, variant:
     convert_and_compare(work, tokens(1, 5), tokens(2, 8), tokens(5, 33), tokens(8, 64))
 
 
+@pytest.mark.parametrize("variant", ["torchscript-trace", "torch-export", "onnx", "onnx-legacy"])
+def test_a_layer_of_torchs_own_attention_answers_alike(save: Shelf, tmp_path: Path, variant: str) -> None:
+    def encoder() -> torch.nn.Module:
+        return torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+
+    fixed = Signature(batchable=True, inputs=(spec("x", -1, 6, 8),), outputs=(spec("y", -1, 6, 8),))
+    work = task(save("encoder", encoder, {"__call__": fixed}), variant, tmp_path, {"x": floats(1, 6, 8)})
+    convert_and_compare(work, *({"x": floats(rows, 6, 8)} for rows in (1, 2, 5)))
+
+
 @pytest.mark.parametrize("variant", EVERY)
 def test_values_that_are_shared_get_all_their_names(save: Shelf, tmp_path: Path, variant: str) -> None:
     work = task(save("same", Same, SAME), variant, tmp_path, {"x": floats(1, 3), "ignored": floats(1, 2)})

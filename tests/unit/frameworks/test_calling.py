@@ -119,3 +119,31 @@ def test_names_for_nameless_inputs_are_the_parameters() -> None:
     assert caller(lambda x, y, z=1: x).input_names(2) == ("x", "y")
     assert caller(lambda x: x).input_names(2) == ("input_0", "input_1")
     assert caller(lambda *a: a).input_names(1) == ("input_0",)
+
+
+def test_calls_that_differ_from_the_last_one_are_read_anew() -> None:
+    def either(a: Any, b: Any = 0) -> Any:
+        return a if isinstance(b, int) else {"a": a, "b": b}
+
+    caller = Caller(either, Signature())
+    assert caller({"a": A}) == {"output_0": A}
+    assert caller({"b": B, "a": A}) == {"a": A, "b": B}
+    assert caller({"x": A}) == {"output_0": A}
+    assert caller({"x": A, "a": B}) == {"a": A, "b": B}
+
+
+def test_results_of_another_kind_than_the_last_one_are_named_anew() -> None:
+    results = iter([A, (A, B), 2.5, {"sum": A}, A, [A, B], "text"])
+    caller = Caller(lambda _: next(results), Signature())
+    names = [sorted(caller({"x": A})) for _ in range(7)]
+    one, two = ["output_0"], ["output_0", "output_1"]
+    assert names == [one, two, one, ["sum"], one, two, one]
+
+
+def test_the_number_of_results_is_checked_in_each_call() -> None:
+    results = iter([(A, B), A])
+    specs = (TensorSpec("a", "INT64", (-1,)), TensorSpec("b", "FP64", (-1, 1)))
+    caller = Caller(lambda _: next(results), Signature(outputs=specs))
+    assert set(caller({"x": A})) == {"a", "b"}
+    with pytest.raises(InvalidOutput, match="returned 1 outputs; its signature names a, b"):
+        caller({"x": A})

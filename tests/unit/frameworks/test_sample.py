@@ -64,7 +64,26 @@ def test_given_specs_are_kept_and_missing_ones_filled_in(models: ModelStore) -> 
     signatures = {"__call__": {"batchable": True, "inputs": [spec]}}
     signature = save(models, lambda x: x, ROWS, signatures).info.signatures["__call__"]
     assert signature.inputs == (TensorSpec("rows", "FP32", (-1, -1)),)
-    assert signature.outputs == (TensorSpec("output_0", "FP32", (-1, 3)),)
+    assert signature.outputs == (TensorSpec("output_0", "FP32", (-1, -1)),)
+
+
+TWO = [{"name": name, "datatype": "FP32", "shape": [-1, -1]} for name in ("long", "short")]
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda long, short: {"kept": long, "sums": long.sum(1) + short.sum(1)}, [(-1, -1), (-1,)]),
+        (lambda long, short: {"joined": np.hstack([long, short]), "fixed": long[:, :1]}, [(-1, -1), (-1, 1)]),
+        (lambda long, short: {"short": short, "only_three": long + np.ones(3)}, [(-1, -1), (-1, 3)]),
+    ],
+)
+def test_an_output_axis_that_changes_with_a_dynamic_input_axis_is_dynamic(
+    function: Any, shapes: list[tuple[int, ...]], models: ModelStore
+) -> None:
+    given = {"long": ROWS, "short": ROWS[:, :2]}
+    model = save(models, function, given, {"__call__": {"batchable": True, "inputs": TWO}})
+    assert [spec.shape for spec in model.info.signatures["__call__"].outputs or ()] == shapes
 
 
 class Codec:

@@ -187,6 +187,22 @@ def test_the_thread_budget_and_inference_mode_hold_in_the_executing_thread() -> 
         torch.set_num_threads(before)
 
 
+class Force(torch.nn.Module):
+    """Answers with the gradient of an energy, as models of molecules do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.requires_grad_()
+            energy = (x**2).sum()
+            return -torch.autograd.grad(energy, x)[0]
+
+
+def test_a_module_may_leave_inference_mode_to_compute_gradients(models: ModelStore) -> None:
+    model = pytorch.save_model("force", Force(), signatures=BATCHABLE, sample=X, store=models)
+    answer: Any = pytorch.open_methods(model, LoadOptions())["__call__"]({"x": X.copy()})
+    np.testing.assert_array_equal(answer["output_0"], -2 * X)
+
+
 def test_trying_a_sample_leaves_the_callers_threads(models: ModelStore, net: Net) -> None:
     before = torch.get_num_threads()
     try:

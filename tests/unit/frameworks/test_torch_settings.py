@@ -144,9 +144,9 @@ def test_an_unknown_script_setting_is_refused(models: ModelStore) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         compile_code: Any = torch.jit.script
         script = compile_code(torch.nn.ReLU())
-    model = torchscript.save_model("relu", script, options={"load": {"optimise": True}}, store=models)
+    model = torchscript.save_model("relu", script, store=models)
     with pytest.raises(InvalidModel, match="did you mean 'optimize'"):
-        torchscript.open_methods(model, LoadOptions())
+        torchscript.open_methods(model, LoadOptions(settings={"optimise": True}))
     with pytest.raises(InvalidModel, match="no load option 'threads'"):
         torchscript.open_artifact(
             model.path / torchscript.ARTIFACT, model.info.signatures, LoadOptions(settings={"threads": 2})

@@ -140,10 +140,10 @@ def test_images_are_classified_by_their_pipeline(models: ModelStore) -> None:
     ("load", "message"),
     [
         ({"dtyp": "float16"}, "did you mean 'dtype'"),
-        ({"dtype": "float8"}, "dtype must be one of auto"),
+        ({"dtype": "float8"}, "'dtype' must be one of auto"),
         ({"trust_remote_code": True}, "no load option 'trust_remote_code'"),
-        ({"max_length": 0}, "max_length must be at least 1"),
-        ({"rows_at_once": 0}, "rows_at_once must be at least 1"),
+        ({"max_length": 0}, "'max_length' must be at least 1"),
+        ({"rows_at_once": 0}, "'rows_at_once' must be at least 1"),
         ({"top_k": "two"}, "'top_k' must be int"),
         ({"function_to_apply": "sine"}, "no text-classification pipeline can be made"),
     ],

@@ -63,6 +63,44 @@ def test_a_classifier_answers_labels_and_probabilities(models: ModelStore, class
     assert not model.info.pickled
 
 
+FEW: Any = {"n_estimators": 5, "random_state": 0}
+TWO, SEVERAL = Y > 0, np.stack((Y > 0, Y > 1, X[:, 0] > 5), axis=1).astype(int)
+GROUPS = np.arange(len(Y)) // 10
+KINDS: dict[str, Any] = {
+    "binary": lambda: xgboost_library.XGBClassifier(**FEW).fit(X, TWO),
+    "raw": lambda: xgboost_library.XGBClassifier(objective="binary:logitraw", **FEW).fit(X, TWO),
+    "softmax": lambda: xgboost_library.XGBClassifier(objective="multi:softmax", **FEW).fit(X, Y),
+    "labels": lambda: xgboost_library.XGBClassifier(**FEW).fit(X, SEVERAL),
+    "dart": lambda: xgboost_library.XGBClassifier(booster="dart", **FEW).fit(X, Y),
+    "linear": lambda: xgboost_library.XGBClassifier(booster="gblinear", **FEW).fit(X, Y),
+    "missing": lambda: xgboost_library.XGBClassifier(missing=0.2, **FEW).fit(X, Y),
+    "forest": lambda: xgboost_library.XGBRFClassifier(**FEW).fit(X, Y),
+    "several": lambda: xgboost_library.XGBRegressor(**FEW).fit(X, SEVERAL),
+    "ranker": lambda: xgboost_library.XGBRanker(**FEW).fit(X, Y, qid=GROUPS),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_the_estimators_own_bit_for_bit(models: ModelStore, kind: str) -> None:
+    estimator = KINDS[kind]()
+    methods = [name for name in BOTH if hasattr(estimator, name)]
+    model = xgboost.save_model(
+        "m", estimator, signatures={name: BOTH[name] for name in methods}, sample=X[:4], store=models
+    )
+    for rows in (1, 2, len(X)):
+        for method in methods:
+            answer, expected = run(model, method, X[:rows].copy()), getattr(estimator, method)(X[:rows])
+            assert (answer.dtype, answer.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(answer, expected)
+
+
+def test_another_number_of_features_is_refused(models: ModelStore, classifier: Any) -> None:
+    model = xgboost.save_model("iris", classifier, signatures=BOTH, store=models)
+    for method in BOTH:
+        with pytest.raises(ValueError, match="Feature shape mismatch, expected: 4, got 3"):
+            run(model, method, X[:2, :3].copy())
+
+
 def test_a_fresh_process_answers_the_same(models: ModelStore, classifier: Any, tmp_path: Any) -> None:
     xgboost.save_model("iris", classifier, signatures=BOTH, store=models)
     np.save(tmp_path / "x.npy", X)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-
-import pytest
 
 from runtime.clock import SECOND
-from runtime.lifecycle.instance import MAX_LOAD_FAILURES, Instance, State, usable_cores
+from runtime.lifecycle.instance import MAX_LOAD_FAILURES, Instance, State
 from runtime.runner.order import Order
 from tests.support.children import FakeChild
 from tests.support.clock import FakeClock
@@ -160,26 +157,3 @@ def test_a_worker_can_be_killed(children: list[FakeChild]) -> None:
     assert children[0].killed
     instance.child = None
     instance.kill()
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 8), ("250000 100000", 2), ("1000 100000", 1), ("9999999 100000", 8), ("odd", 8)],
-)
-def test_a_quota_of_the_control_group_bounds_the_cores(
-    quota: str, cores: int, monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> None:
-    file = tmp_path / "cpu.max"  # type: ignore[operator]
-    file.write_text(quota)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr("builtins.open", lambda *_, **__: file.open())
-    assert usable_cores() == cores
-
-
-def test_without_a_control_group_there_are_the_cores_of_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object, **__: object) -> object:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr("builtins.open", missing)
-    assert usable_cores() == 3
