@@ -42,7 +42,7 @@ class Conversions:
         self._obtained.add(variant)
         if self._context.model is None and None in edge.starts and variant in report.conversions:
             self._context.passed_over()  # it stays as it came with the package
-            return report.conversions[variant]
+            return self._settled(report.conversions[variant])
         self._context.total += variant not in self._context.targets
         conversion = report.conversions.setdefault(variant, Conversion(variant=variant))
         starts = list(islice(filter(self._is_there, edge.starts), 1))  # the rest need not be made
@@ -52,6 +52,11 @@ class Conversions:
             self._context.passed_over()
         else:
             self._make(conversion, edge, starts[0])
+        return self._settled(conversion)
+
+    def _settled(self, conversion: Conversion) -> Conversion:
+        """Take the executions of what is not there off the count."""
+        variant = conversion.variant
         if conversion.outcome.status is not Status.OK and variant in self._context.targets:
             self._context.passed_over(self._context.executions(variant))
         return conversion

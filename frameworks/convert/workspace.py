@@ -5,6 +5,7 @@
     <name>.nav.workspace/
         status.yaml  navigator.log
         model_input/{conversion,correctness,profiling}/N.npz
+        model_input/extents/N.npz  where a run has added some
         model_output/…             the source's answers; of further methods below model_output/<method>/
         onnx/{model.onnx,config.yaml}  trt-fp16/…  torchscript-trace/…
         .source/                   the source model, when it is in no store

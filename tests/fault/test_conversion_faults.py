@@ -99,6 +99,18 @@ def test_an_interrupted_run_is_taken_up_and_only_what_is_missing_is_made(
     assert begun(events) == []
 
 
+def test_without_the_source_what_failed_stays_and_the_count_of_steps_comes_out_even(
+    workspace: Workspace, model: Model
+) -> None:
+    convert(workspace, model, Order(targets=(SCRIPT, TRACE), steps={SCRIPT: f"{HERE}:crash"}))
+    events: list[Event] = []
+    order = Order(settings=Settings(atol=1.0))
+    report = run(workspace, order, model=None, signatures=model.info.signatures, progress=events.append)
+    assert begun(events) == [("verify", "torchscript-trace on PyTorchExecutionProvider")]
+    assert events[-1].done == events[-1].total
+    assert report.conversions[SCRIPT].outcome.reason == "crashed"
+
+
 def test_a_damaged_artifact_is_made_again(workspace: Workspace, model: Model) -> None:
     order = Order(targets=(TRACE,))
     convert(workspace, model, order)

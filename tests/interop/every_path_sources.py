@@ -1,13 +1,13 @@
 """Six trained models of as many kinds: how each is saved, what it is asked, what it answers by itself.
 
-The answers are the frameworks' own, without an adapter. Seeds are fixed: a model made twice is the same.
+The answers are the frameworks' own, without an adapter, of the very object that is saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -26,13 +26,13 @@ BATCHES: Final = (1, 3, 8)
 LENGTHS: Final = (3, 9, 16)
 """Of the sequences of the transformer, which is saved with a sample of another one."""
 
-NO_GPU: Final = "this machine has no NVIDIA GPU that can be used (asked of the driver library libcuda.so.1)"
+_NO_GPU: Final = "this machine has no NVIDIA GPU that can be used (asked of the driver library libcuda.so.1)"
 
 _ROWS: Final = {"batchable": True}
-_SCRIPT: Final = "torchscript-script"
-_TORCH: Final = (_SCRIPT, "torchscript-trace", "torch-export", "torch-aoti", "onnx", "onnx-legacy")
-_PLANS: Final = ("trt-fp32", "trt-fp16")
-_TORCH_TRT: Final = f"torch-trt needs an NVIDIA GPU and torch_tensorrt; {NO_GPU}"
+_TORCH: Final = (
+    "torchscript-script", "torchscript-trace", "torch-export", "torch-aoti", "onnx", "onnx-legacy",
+)  # fmt: skip
+_TORCH_TRT: Final = f"torch-trt needs an NVIDIA GPU and torch_tensorrt; {_NO_GPU}"
 _TF_TRT: Final = (
     "TF-TRT cannot be had from TensorFlow {version}: Tensorflow has not been built with TensorRT support. "
     "Convert SavedModel to ONNX, and ONNX to TensorRT: targets 'onnx' and 'trt'"
@@ -45,7 +45,7 @@ class Source:
 
     Args:
         module: adapter that saves it.
-        make: returns the framework's own object.
+        make: returns the framework's own object, the same each time.
         sample: it is saved with.
         answer: what the object answers to inputs, by method, the default one first.
         questions: what every method is asked.
@@ -98,7 +98,7 @@ _FLOWER_ROWS: Final = _FLOWERS.data.astype(np.float32)
 
 
 def _trained(kind: Callable[[], torch.nn.Module], x: Any, y: Any) -> torch.nn.Module:
-    """A network after a few steps, with which no weight and no running mean is what it was."""
+    """A network after a few steps, after which no weight and no running mean is what it was."""
     torch.manual_seed(0)
     model = kind()
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
@@ -110,6 +110,16 @@ def _trained(kind: Callable[[], torch.nn.Module], x: Any, y: Any) -> torch.nn.Mo
     return model.eval()
 
 
+@cache
+def _perceptron() -> torch.nn.Module:
+    return _trained(Perceptron, _CELL_ROWS, _CELLS.target)
+
+
+@cache
+def _convolutions() -> torch.nn.Module:
+    return _trained(Convolutions, _DIGIT_ROWS[:256, None], _DIGITS.target[:256])
+
+
 def _of_torch(model: Any, given: Arrays) -> Any:
     with torch.no_grad():
         answer = model(**{name: torch.from_numpy(array) for name, array in given.items()})
@@ -119,6 +129,7 @@ def _of_torch(model: Any, given: Arrays) -> Any:
 # -- transformers
 
 
+@cache
 def _bert() -> Any:
     from transformers import BertForSequenceClassification
 
@@ -139,6 +150,7 @@ _TEXTS: Final = [{"name": name, "datatype": "INT64", "shape": [-1, -1]} for name
 # -- Keras
 
 
+@cache
 def _keras() -> Any:
     from frameworks.tf.library import tf  # before Keras, which it makes quiet
 
@@ -167,12 +179,14 @@ def _of_keras(model: Any, given: Arrays) -> Any:
 # -- trees
 
 
+@cache
 def _forest() -> Any:
     return RandomForestClassifier(n_estimators=20, random_state=1, n_jobs=1).fit(
         _FLOWER_ROWS, _FLOWERS.target
     )
 
 
+@cache
 def _boosted() -> Any:
     from xgboost import XGBClassifier
 
@@ -190,22 +204,22 @@ _OF_TREES: Final = {name: partial(_of_method, name) for name in ("predict", "pre
 SOURCES: Final[Mapping[str, Source]] = {
     "perceptron": Source(
         module=pytorch,
-        make=partial(_trained, Perceptron, _CELL_ROWS, _CELLS.target),
+        make=_perceptron,
         sample=_CELL_ROWS[:12],
         answer={"__call__": _of_torch},
         questions=_batches("features", _CELL_ROWS[100:]),
         good=_TORCH,
-        plans=_PLANS,
+        plans=("trt-fp32", "trt-fp16"),
         skipped=dict.fromkeys(("torch-trt-fp32", "torch-trt-fp16"), _TORCH_TRT),
     ),
     "convolutions": Source(
         module=pytorch,
-        make=partial(_trained, Convolutions, _DIGIT_ROWS[:256, None], _DIGITS.target[:256]),
+        make=_convolutions,
         sample=_DIGIT_ROWS[:12, None],
         answer={"__call__": _of_torch},
         questions=_batches("image", _DIGIT_ROWS[300:, None]),
-        options=("--to", "torchscript-script,onnx,onnx-legacy"),
-        good=(_SCRIPT, "onnx", "onnx-legacy"),
+        options=("--to", "onnx,onnx-legacy"),
+        good=("onnx", "onnx-legacy"),
     ),
     "bert": Source(
         module=transformers,
