@@ -28,6 +28,10 @@ RELATIVE: Final = 1e-3
 CNN, transformer; onnxruntime and TensorFlow beside torch), and by more, relatively, near zero. The absolute
 part grows with outputs above 1. FP64 has the same: converters may compute doubles in float32."""
 
+SMALL: Final = 1e-2
+"""Share of the largest reference that the absolute part does not exceed: else outputs that are all below it
+could be anything."""
+
 _ARITHMETIC: Final[Mapping[TensorRTPrecision, tuple[float, float]]] = {
     TensorRTPrecision.TF32: (2e-3, 5e-3),
     TensorRTPrecision.FP16: (5e-3, 1e-2),
@@ -70,6 +74,8 @@ def derive(precision: TensorRTPrecision | None, datatype: str, scale: float) -> 
     if datatype in _EXACT:
         return Tolerance(0.0, 0.0)
     atol, rtol = ABSOLUTE * max(1.0, scale), RELATIVE
+    if scale > 0:
+        atol = min(atol, SMALL * scale)
     shares = [share for coarser, share in _ARITHMETIC.items() if coarser is precision]
     if datatype in _MANTISSA_BITS:
         unit = ULPS * 2.0 ** -_MANTISSA_BITS[datatype]

@@ -104,7 +104,9 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
     lines = []
     busy, cores = found["load_average"][0], len(found["affinity"])
     if busy > BUSY_SHARE * cores:
-        lines.append(f"the machine was busy before: {busy:g} processes wanted its {cores} cores")
+        lines.append(
+            f"the machine was busy before: {busy:g} processes wanted its {cores} core{'s' * (cores > 1)}"
+        )
     governor = found.get("governor", "performance")
     if governor != "performance":
         lines.append(f"the processor changes its frequency: its governor is {governor!r}, not 'performance'")

@@ -52,6 +52,16 @@ def test_small_outputs_are_not_lost_in_what_coarse_arithmetic_is_allowed() -> No
     assert derive(Precision.FP16, "FP32", 0.0) == Tolerance(1e-5, 1e-2)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1e-6, 1e-30])
+def test_nothing_is_allowed_that_would_take_zeros_for_a_small_output(scale: float) -> None:
+    reference = {"y": np.linspace(-scale, scale, 9)}
+    found = Comparison(Rule().over([reference]))
+    found.add("y", np.zeros(9), reference["y"])
+    assert not found.within
+    assert found.differences()["y"].outside > 0.5
+    assert derive(None, "FP32", scale).atol == pytest.approx(0.01 * scale)
+
+
 def test_16_bit_outputs_are_allowed_their_last_places() -> None:
     half, brain = derive(None, "FP16", 8.0), derive(None, "BF16", 8.0)
     assert half == Tolerance(8 * 4 * 2.0**-10, 4 * 2.0**-10)
